@@ -1,0 +1,4 @@
+//! stunfs imitates thin-provisioned storage: first writes to blocks that have no space yet wait, nothing else does.
+
+pub mod time;
+pub mod units;
