@@ -1,4 +1,6 @@
 //! stunfs imitates thin-provisioned storage: first writes to blocks that have no space yet wait, nothing else does.
 
+pub mod model;
+pub mod seed;
 pub mod time;
 pub mod units;
