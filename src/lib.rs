@@ -2,5 +2,6 @@
 
 pub mod model;
 pub mod seed;
+pub mod telemetry;
 pub mod time;
 pub mod units;

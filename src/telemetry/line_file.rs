@@ -1,0 +1,130 @@
+//! Where event lines go: a file or standard output, with what could not be written yet.
+//!
+//! Must not know: who emits, who subscribes. Invariant: a line is written whole or not at all, and a target that
+//! cannot be written (disk full, closed pipe) costs lines, never more than a bounded amount of memory.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use super::event::Event;
+
+/// Lines wait here while the target cannot be written; past this they are lost.
+const PENDING_LIMIT: usize = 4 << 20;
+
+#[derive(Debug)]
+pub(super) struct LineFile {
+    out: File,
+    pending: Vec<u8>,
+    reported: bool,
+    /// The last try failed.
+    pub(super) failing: bool,
+    /// Write errors so far.
+    pub(super) errors: u64,
+    /// Lines that did not fit into what waits.
+    pub(super) lost: u64,
+}
+
+impl LineFile {
+    /// Opens `path` for one session: an existing regular file is emptied. `-` is standard output.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let out = if path.as_os_str() == "-" {
+            File::from(io::stdout().as_fd().try_clone_to_owned()?)
+        } else {
+            create(path)?
+        };
+        Ok(Self::new(out))
+    }
+
+    fn new(out: File) -> Self {
+        Self { out, pending: Vec::with_capacity(1 << 17), reported: false, failing: false, errors: 0, lost: 0 }
+    }
+
+    /// How many bytes wait to be written.
+    pub(super) const fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    pub(super) fn push(&mut self, event: &Event) {
+        let before = self.pending.len();
+        let fits = before < PENDING_LIMIT && serde_json::to_writer(&mut self.pending, event).is_ok();
+        if fits {
+            self.pending.push(b'\n');
+        } else {
+            self.pending.truncate(before);
+            self.lost += 1;
+        }
+    }
+
+    /// Writes what waits. What an error leaves behind is kept for the next try, so that no line is ever torn.
+    pub(super) fn flush(&mut self) {
+        let mut done = 0;
+        self.failing = false;
+        while done < self.pending.len() {
+            match self.out.write(&self.pending[done..]) {
+                Ok(written) if written > 0 => done += written,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                refused => {
+                    self.failed(&refused.err().unwrap_or_else(|| ErrorKind::WriteZero.into()));
+                    break;
+                }
+            }
+        }
+        self.pending.drain(..done);
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        self.errors += 1;
+        self.failing = true;
+        if !self.reported {
+            self.reported = true;
+            tracing::error!("the event log cannot be written ({error}); events go on, its file may be incomplete");
+        }
+    }
+}
+
+/// Appends, so that a log that somebody truncates meanwhile does not get a hole.
+fn create(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().append(true).create(true).open(path)?;
+    if file.metadata()?.is_file() {
+        file.set_len(0)?;
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::event::EventBody;
+
+    fn event() -> Event {
+        Event { v: 1, seq: 1, t_us: 0, body: EventBody::Warning { message: "x".repeat(1000) } }
+    }
+
+    #[test]
+    fn a_full_disk_costs_lines_not_memory() {
+        let mut file = LineFile::open(Path::new("/dev/full")).unwrap();
+        for _ in 0..10_000 {
+            file.push(&event());
+            file.flush();
+        }
+        assert!(file.errors >= 10_000);
+        assert!(file.lost > 1000, "lost {}", file.lost);
+        assert!(file.pending() < PENDING_LIMIT + 2000);
+    }
+
+    #[test]
+    fn what_waits_is_written_when_there_is_space_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events");
+        let mut file = LineFile::new(OpenOptions::new().write(true).open("/dev/full").unwrap());
+        file.push(&event());
+        file.flush();
+        file.out = create(&path).unwrap();
+        file.push(&event());
+        file.flush();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().filter(|line| serde_json::from_str::<Event>(line).is_ok()).count(), 2);
+    }
+}
