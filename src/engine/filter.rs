@@ -1,0 +1,84 @@
+//! Which operations are hit: by path, command name and user.
+//!
+//! Must not know: what happens to them. Invariant: an empty filter selects everything and costs nothing.
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+
+use super::op::{OpInfo, command_name};
+
+/// A compiled filter. An operation is selected if each list that is not empty has a match.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    paths: Option<GlobSet>,
+    comms: Vec<String>,
+    uids: Vec<u32>,
+}
+
+impl Filter {
+    /// Compiles the lists; the error names the glob that cannot be understood.
+    pub fn new(paths: &[String], comms: &[String], uids: &[u32]) -> Result<Self, String> {
+        let mut set = GlobSetBuilder::new();
+        for path in paths {
+            let glob = GlobBuilder::new(path.trim_start_matches('/'))
+                .literal_separator(true)
+                .build()
+                .map_err(|error| format!("'{path}' is not a glob: {}", error.kind()))?;
+            set.add(glob);
+        }
+        let paths = match paths.is_empty() {
+            true => None,
+            false => Some(set.build().map_err(|error| error.to_string())?),
+        };
+        Ok(Self { paths, comms: comms.to_vec(), uids: uids.to_vec() })
+    }
+
+    /// Whether `op` is hit.
+    pub(super) fn selects(&self, op: &OpInfo<'_>) -> bool {
+        (self.uids.is_empty() || self.uids.contains(&op.caller.uid))
+            && self.paths.as_ref().is_none_or(|set| set.is_match(&*(op.path)()))
+            && (self.comms.is_empty() || self.comms.iter().any(|name| **name == *command_name(op.caller.pid)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::op::Caller;
+    use super::*;
+    use crate::model::Access;
+    use crate::telemetry::event::OpKind;
+
+    fn selects(filter: &Filter, path: &'static str, uid: u32) -> bool {
+        let path = || Arc::from(path);
+        let caller = Caller { pid: std::process::id(), uid, gid: 0 };
+        let op = OpInfo { kind: OpKind::Write, ino: 1, access: Access::Meta, range: None, caller, path: &path };
+        filter.selects(&op)
+    }
+
+    #[test]
+    fn empty_selects_everything() {
+        assert!(selects(&Filter::default(), "a/b", 5));
+    }
+
+    #[test]
+    fn lists_are_anded_and_entries_are_ored() {
+        let filter = Filter::new(&["log/**".into(), "*.db".into()], &[], &[5, 6]).unwrap();
+        assert!(selects(&filter, "log/a/b", 5));
+        assert!(selects(&filter, "x.db", 6));
+        assert!(!selects(&filter, "sub/x.db", 6), "* does not cross a slash");
+        assert!(!selects(&filter, "log/a", 7));
+    }
+
+    #[test]
+    fn command_names_are_read_from_proc() {
+        let own = command_name(std::process::id());
+        assert!(selects(&Filter::new(&[], &[own.to_string()], &[]).unwrap(), "a", 0));
+        assert!(!selects(&Filter::new(&[], &["no-such-name".into()], &[]).unwrap(), "a", 0));
+    }
+
+    #[test]
+    fn bad_globs_are_named() {
+        assert!(Filter::new(&["[a".into()], &[], &[]).unwrap_err().contains("'[a'"));
+    }
+}

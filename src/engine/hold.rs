@@ -1,0 +1,108 @@
+//! A held operation, from its verdict to its answer.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+
+use super::Shared;
+use super::data::HeldData;
+use super::op::HoldTimes;
+use crate::model::{Notice, Refusal, Release};
+use crate::telemetry::event::{EventBody, OpRecord};
+use crate::time::SimTime;
+
+type PlainWork = Box<dyn FnOnce(Result<(), Refusal>) + Send>;
+type WriteWork = Box<dyn FnOnce(Result<&[u8], Refusal>) + Send>;
+
+/// What is left to do of an operation.
+pub(super) enum Work {
+    Plain(PlainWork),
+    Write(HeldData, WriteWork),
+}
+
+/// A place among the held operations.
+pub(super) enum Slot {
+    /// The submitting thread is still copying the data, with the lock given back.
+    Filling { since: SimTime },
+    /// Released while it was being filled: whoever fills it goes on at once.
+    Released(Release, Option<Sender<()>>),
+    /// Waiting.
+    Full { since: SimTime, record: Arc<OpRecord>, work: Work },
+}
+
+/// A released operation on its way to a completion thread. `batch` is dropped when it has been answered.
+pub(super) struct Job {
+    pub(super) release: Release,
+    pub(super) record: Arc<OpRecord>,
+    pub(super) work: Work,
+    pub(super) batch: Option<Sender<()>>,
+}
+
+/// Carries out a released operation, which answers it, then tells of it.
+pub(super) fn run(shared: &Shared, job: Job) {
+    let Job { release, record, work, batch } = job;
+    let running = shared.running.enter();
+    // A panic ends this operation (its reply, dropped, becomes EIO), not the thread that completes the others.
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| carry_out(shared, work, release.outcome)));
+    if outcome.is_err() {
+        tracing::error!("carrying out a held {} panicked", record.op.name());
+    }
+    drop(running);
+    let answered = shared.clock.now();
+    drop(batch);
+    let times = HoldTimes { requested: release.requested, due: release.due, answered };
+    shared.observer.answered(record.op, &times, &release.penalty);
+    shared.observer.event(EventBody::Held {
+        id: release.id.0,
+        op: Arc::unwrap_or_clone(record),
+        requested_us: release.requested.as_micros(),
+        due_us: release.due.as_micros(),
+        released_us: answered.as_micros(),
+        cause: release.cause,
+        penalty: release.penalty.into(),
+        error: release.outcome.err().map(errno_name),
+    });
+}
+
+fn carry_out(shared: &Shared, work: Work, outcome: Result<(), Refusal>) {
+    match work {
+        Work::Plain(work) => work(outcome),
+        Work::Write(held, work) => {
+            let data = shared.data.give_back(held);
+            match (outcome, data) {
+                (Ok(()), Ok(data)) => work(Ok(&data)),
+                (Err(refusal), _) => work(Err(refusal)),
+                (Ok(()), Err(error)) => {
+                    tracing::error!("the data of a held write could not be read back: {error}");
+                    work(Err(Refusal::DataLost));
+                }
+            }
+        }
+    }
+}
+
+/// The event of an operation that was refused at once.
+pub(super) fn refused_event(op: OpRecord, refusal: Refusal) -> EventBody {
+    EventBody::Refused { op, error: errno_name(refusal) }
+}
+
+fn errno_name(refusal: Refusal) -> String {
+    match refusal {
+        Refusal::PoolFull | Refusal::VolumeFull => "ENOSPC".into(),
+        Refusal::DataLost => "EIO".into(),
+        Refusal::Disconnected => "ENOTCONN".into(),
+    }
+}
+
+/// The event that tells of a notice.
+pub(super) const fn notice_event(notice: Notice) -> EventBody {
+    match notice {
+        Notice::StunBegan { cause, until, .. } => EventBody::StunBegan { cause, until_us: until.as_micros() },
+        Notice::StunEnded { .. } => EventBody::StunEnded {},
+        Notice::LowWater { used, size, .. } => EventBody::LowWater { used_bytes: used.0, size_bytes: size.0 },
+        Notice::PoolFull { size, .. } => EventBody::PoolFull { size_bytes: size.0 },
+        Notice::Discarded { grains, .. } => EventBody::Discarded { grains },
+        Notice::Expired { .. } => EventBody::Expired {},
+    }
+}

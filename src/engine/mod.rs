@@ -1,0 +1,313 @@
+//! Holds and releases operations: one lock on the model, one timer thread, a few completion threads.
+//!
+//! Must not know: FUSE, files, sockets. Invariant: the thread that submits an operation never sleeps, and the work of
+//! every submitted operation runs exactly once.
+//!
+//! An operation that passes runs on the thread that submits it, with nothing locked and nothing allocated. One that is
+//! held becomes a slot (`hold.rs`): its data is copied, and its work waits for the model to release it; then a completion
+//! thread runs it. A held write therefore touches the backing only when it is released.
+
+mod books;
+mod commands;
+mod data;
+mod filter;
+mod hold;
+mod op;
+mod promise;
+mod running;
+mod timer;
+
+pub use commands::{EngineStatus, Released};
+pub use filter::Filter;
+pub use op::{Caller, HeldOp, HoldTimes, Observer, OpInfo};
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::Sender;
+
+use crate::model::{Access, FileKey, Gate, Model, Notice, Op, OpId, Refusal, Release, Verdict};
+use crate::time::{Clock, SimTime};
+use crate::units::Bytes;
+use data::DataStore;
+use hold::{Job, Slot, Work};
+use promise::Promise;
+use running::Running;
+
+/// What an engine is made of.
+pub struct EngineParts {
+    /// The model, filled with what the last session left.
+    pub model: Model,
+    /// The volume's clock.
+    pub clock: Clock,
+    /// Which operations are hit.
+    pub filter: Filter,
+    /// Memory for the data of held writes.
+    pub held_memory: Bytes,
+    /// Who hears of it.
+    pub observer: Arc<dyn Observer>,
+}
+
+impl fmt::Debug for EngineParts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineParts").finish_non_exhaustive()
+    }
+}
+
+/// The engine of a volume. Clones are the same engine; [`Engine::shut_down`] ends it.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    clock: Clock,
+    core: Mutex<Core>,
+    /// A copy of the model's gate, so that what needs no verdict takes no lock.
+    gate: AtomicU8,
+    filter: RwLock<Arc<Filter>>,
+    running: Running,
+    data: DataStore,
+    observer: Arc<dyn Observer>,
+    jobs: Mutex<Option<Sender<Job>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+struct Core {
+    model: Model,
+    slots: HashMap<OpId, Slot>,
+    /// When the timer thread wakes up by itself; `SimTime::MAX`: never.
+    alarm: SimTime,
+    timer: Option<std::thread::Thread>,
+    stopping: bool,
+    promise: Promise,
+    /// Files whose data is in the pool's use already, while a scan of the backing goes on.
+    counted: Option<HashSet<FileKey>>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("gate", &self.gate).field("data", &self.data).finish_non_exhaustive()
+    }
+}
+
+const GATE_ALL: u8 = 1;
+const GATE_READS: u8 = 2;
+
+impl Engine {
+    /// Starts the timer and completion threads.
+    pub fn start(parts: EngineParts) -> std::io::Result<Self> {
+        let engine = Self { shared: Arc::new(Shared::new(parts)) };
+        let (jobs, queue) = crossbeam_channel::unbounded();
+        *lock(&engine.shared.jobs) = Some(jobs);
+        let threads = timer::start(&engine.shared, &queue)?;
+        *lock(&engine.shared.threads) = threads;
+        Ok(engine)
+    }
+
+    /// An engine without threads that never holds anything: a plain pass-through.
+    pub fn pass_through() -> Self {
+        let shared = Shared::new(EngineParts {
+            model: Model::disarmed(),
+            clock: Clock::start(),
+            filter: Filter::default(),
+            held_memory: Bytes(0),
+            observer: Arc::new(op::Unheard),
+        });
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Runs `work` now, or when the model lets the operation go; with `Err` if it refuses it.
+    pub fn submit<W>(&self, op: &OpInfo<'_>, work: W)
+    where
+        W: FnOnce(Result<(), Refusal>) + Send + 'static,
+    {
+        let shared = &*self.shared;
+        shared.observer.operation(op.kind);
+        let running = shared.running.enter();
+        match self.verdict(op) {
+            Verdict::Pass => work(Ok(())),
+            Verdict::Fail(refusal) => {
+                shared.refuse(op, refusal);
+                work(Err(refusal));
+            }
+            Verdict::Held(id) => {
+                drop(running);
+                shared.observer.held(op.kind);
+                self.hold(id, op, Work::Plain(Box::new(work)));
+            }
+        }
+    }
+
+    /// As [`Engine::submit`], for a write: `data` is copied only if the operation is held.
+    pub fn submit_write<W>(&self, op: &OpInfo<'_>, data: &[u8], work: W)
+    where
+        W: FnOnce(Result<&[u8], Refusal>) + Send + 'static,
+    {
+        let shared = &*self.shared;
+        shared.observer.operation(op.kind);
+        let running = shared.running.enter();
+        match self.verdict(op) {
+            Verdict::Pass => work(Ok(data)),
+            Verdict::Fail(refusal) => {
+                shared.refuse(op, refusal);
+                work(Err(refusal));
+            }
+            Verdict::Held(id) => {
+                drop(running);
+                shared.observer.held(op.kind);
+                let held = shared.data.take(data);
+                self.hold(id, op, Work::Write(held, Box::new(work)));
+            }
+        }
+    }
+
+    fn verdict(&self, op: &OpInfo<'_>) -> Verdict {
+        let shared = &*self.shared;
+        let gate = shared.gate.load(SeqCst);
+        let needed = match op.access {
+            Access::Write(..) | Access::Allocate(..) => true,
+            Access::Read(..) => gate != 0,
+            Access::Meta => gate & GATE_ALL != 0,
+        };
+        if !needed {
+            return Verdict::Pass;
+        }
+        let filter = Arc::clone(&shared.filter.read().unwrap_or_else(PoisonError::into_inner));
+        let selected = filter.selects(op);
+        let mut core = shared.core();
+        let now = shared.clock.now();
+        let verdict = core.model.submit(now, Op { access: op.access, selected });
+        if let Verdict::Held(id) = verdict {
+            core.slots.insert(id, Slot::Filling { since: now });
+        }
+        shared.settle(core, Vec::new(), None);
+        verdict
+    }
+
+    /// Fills the slot that [`Engine::verdict`] made; if it has been released meanwhile, the work goes on at once.
+    fn hold(&self, id: OpId, op: &OpInfo<'_>, work: Work) {
+        let record = Arc::new(op.record());
+        let mut core = self.shared.core();
+        match core.slots.remove(&id) {
+            Some(Slot::Released(release, batch)) => {
+                drop(core);
+                self.shared.send(vec![Job { release, record, work, batch }]);
+            }
+            Some(Slot::Filling { since }) => {
+                core.slots.insert(id, Slot::Full { since, record, work });
+            }
+            Some(full @ Slot::Full { .. }) => {
+                // Ids are unique: this cannot be ours. Keep it.
+                core.slots.insert(id, full);
+            }
+            None => {}
+        }
+    }
+}
+
+impl Shared {
+    fn new(parts: EngineParts) -> Self {
+        Self {
+            clock: parts.clock,
+            gate: AtomicU8::new(gate_bits(parts.model.gate())),
+            core: Mutex::new(Core {
+                model: parts.model,
+                slots: HashMap::new(),
+                alarm: SimTime::MAX,
+                timer: None,
+                stopping: false,
+                promise: Promise::default(),
+                counted: None,
+            }),
+            filter: RwLock::new(Arc::new(parts.filter)),
+            running: Running::default(),
+            data: DataStore::new(parts.held_memory),
+            observer: parts.observer,
+            jobs: Mutex::new(None),
+            threads: Mutex::new(Vec::new()),
+        }
+    }
+
+    fn core(&self) -> MutexGuard<'_, Core> {
+        lock(&self.core)
+    }
+
+    fn refuse(&self, op: &OpInfo<'_>, refusal: Refusal) {
+        self.observer.refused(op.kind);
+        self.observer.event(hold::refused_event(op.record(), refusal));
+    }
+
+    /// After any change of the model: publishes the gate and sets the alarm; then, with the lock given back, hands what
+    /// was released to the completion threads and tells of what happened.
+    fn settle(&self, mut core: MutexGuard<'_, Core>, releases: Vec<Release>, batch: Option<&Sender<()>>) {
+        self.gate.store(gate_bits(core.model.gate()), SeqCst);
+        core.keep_promise(&*self.observer);
+        let next = core.model.poll_timeout().unwrap_or(SimTime::MAX);
+        if next < core.alarm {
+            core.alarm = next;
+            if let Some(timer) = &core.timer {
+                timer.unpark();
+            }
+        }
+        let jobs = releases.into_iter().filter_map(|release| core.claim(release, batch)).collect();
+        let notices = core.model.take_notices();
+        drop(core);
+        self.send(jobs);
+        notices.into_iter().for_each(|notice| self.tell(notice));
+    }
+
+    fn send(&self, jobs: Vec<Job>) {
+        if jobs.is_empty() {
+            return;
+        }
+        let sender = lock(&self.jobs).clone();
+        for job in jobs {
+            match &sender {
+                Some(sender) => {
+                    if let Err(lost) = sender.send(job) {
+                        hold::run(self, lost.into_inner());
+                    }
+                }
+                None => hold::run(self, job),
+            }
+        }
+    }
+
+    fn tell(&self, notice: Notice) {
+        match notice {
+            Notice::StunBegan { until, .. } => self.observer.stunned(true, until),
+            Notice::StunEnded { at } => self.observer.stunned(false, at),
+            _ => {}
+        }
+        self.observer.event(hold::notice_event(notice));
+    }
+}
+
+impl Core {
+    /// Takes the work of a released operation, or leaves word for whoever is filling its slot.
+    fn claim(&mut self, release: Release, batch: Option<&Sender<()>>) -> Option<Job> {
+        match self.slots.remove(&release.id)? {
+            Slot::Full { record, work, .. } => Some(Job { release, record, work, batch: batch.cloned() }),
+            Slot::Filling { .. } | Slot::Released(..) => {
+                self.slots.insert(release.id, Slot::Released(release, batch.cloned()));
+                None
+            }
+        }
+    }
+}
+
+const fn gate_bits(gate: Gate) -> u8 {
+    (if gate.everything { GATE_ALL } else { 0 }) | (if gate.reads { GATE_READS } else { 0 })
+}
+
+/// A lock whose holder panicked still guards sound data here: every change under it is completed or not begun.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! An operation as it is handed to the engine, and what the engine tells of it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::model::{Access, Penalty};
+use crate::telemetry::event::{EventBody, OpKind, OpRecord};
+use crate::time::SimTime;
+use crate::units::{ByteRange, Bytes};
+
+/// Who asks: from the FUSE request. `pid` is 0 for the kernel's own write-back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Caller {
+    /// Process.
+    pub pid: u32,
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// An operation, before its verdict.
+#[derive(Clone, Copy)]
+pub struct OpInfo<'a> {
+    /// Its name.
+    pub kind: OpKind,
+    /// The backing's inode number, for events.
+    pub ino: u64,
+    /// What it does to storage.
+    pub access: Access,
+    /// The range, for events.
+    pub range: Option<ByteRange>,
+    /// Who asks.
+    pub caller: Caller,
+    /// The path below the mount point; asked only if the operation is held, or a filter needs it.
+    pub path: &'a dyn Fn() -> Arc<str>,
+}
+
+impl OpInfo<'_> {
+    /// The operation as events and `ctl status` tell of it.
+    pub(crate) fn record(&self) -> OpRecord {
+        OpRecord {
+            op: self.kind,
+            ino: self.ino,
+            path: (self.path)(),
+            offset: self.range.map(|range| range.start),
+            length: self.range.map(ByteRange::len),
+            pid: self.caller.pid,
+            uid: self.caller.uid,
+            comm: command_name(self.caller.pid),
+        }
+    }
+}
+
+impl fmt::Debug for OpInfo<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpInfo")
+            .field("kind", &self.kind)
+            .field("ino", &self.ino)
+            .field("access", &self.access)
+            .field("caller", &self.caller)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The command name of a process, empty if there is none.
+pub(crate) fn command_name(pid: u32) -> Arc<str> {
+    if pid == 0 {
+        return Arc::from("");
+    }
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Arc::from(name.trim_end_matches('\n'))
+}
+
+/// A held operation, as `ctl status` tells of it.
+#[derive(Debug, Clone)]
+pub struct HeldOp {
+    /// The hold's number.
+    pub id: u64,
+    /// Who does what to what.
+    pub record: Arc<OpRecord>,
+    /// When it came in.
+    pub since: SimTime,
+    /// When it is due; `None`: when space is found or the stun ends.
+    pub until: Option<SimTime>,
+    /// What it waits for.
+    pub penalty: Penalty,
+}
+
+/// The moments of a hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HoldTimes {
+    /// It came in.
+    pub requested: SimTime,
+    /// It was due.
+    pub due: SimTime,
+    /// It was answered.
+    pub answered: SimTime,
+}
+
+/// Who hears what the engine does. Must not block: it is called on the threads that serve and release operations.
+pub trait Observer: Send + Sync + 'static {
+    /// Something happened.
+    fn event(&self, body: EventBody);
+    /// An operation came in.
+    fn operation(&self, kind: OpKind);
+    /// An operation is held.
+    fn held(&self, kind: OpKind);
+    /// A held operation has been answered.
+    fn answered(&self, kind: OpKind, times: &HoldTimes, penalty: &Penalty);
+    /// An operation was refused at once.
+    fn refused(&self, kind: OpKind);
+    /// A stun began (`true`) or ended. Called with nothing locked.
+    fn stunned(&self, stunned: bool, until: SimTime);
+    /// From now on the pool's use may reach `bound`. Whoever must know that after a crash keeps it before he returns; called
+    /// with the model locked.
+    fn pool_use_may_reach(&self, _bound: Bytes) {}
+}
+
+/// Nobody hears of anything.
+#[derive(Debug)]
+pub(super) struct Unheard;
+
+impl Observer for Unheard {
+    fn event(&self, _: EventBody) {}
+    fn operation(&self, _: OpKind) {}
+    fn held(&self, _: OpKind) {}
+    fn answered(&self, _: OpKind, _: &HoldTimes, _: &Penalty) {}
+    fn refused(&self, _: OpKind) {}
+    fn stunned(&self, _: bool, _: SimTime) {}
+}

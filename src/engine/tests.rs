@@ -1,0 +1,183 @@
+//! The engine with a real model and a real clock; lower bounds on time are exact, upper bounds generous.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::*;
+use crate::model::{FileKey, Latency, ModelConfig, Penalty, Placement};
+use crate::telemetry::event::{EventBody, OpKind};
+use crate::time::wait_until;
+use crate::units::{ByteRange, GrainSize};
+
+#[derive(Default)]
+struct Recorder {
+    events: Mutex<Vec<EventBody>>,
+    answered: AtomicUsize,
+}
+
+impl Observer for Recorder {
+    fn event(&self, body: EventBody) {
+        lock(&self.events).push(body);
+    }
+    fn operation(&self, _: OpKind) {}
+    fn held(&self, _: OpKind) {}
+    fn answered(&self, _: OpKind, _: &HoldTimes, _: &Penalty) {
+        self.answered.fetch_add(1, Ordering::SeqCst);
+    }
+    fn refused(&self, _: OpKind) {}
+    fn stunned(&self, _: bool, _: SimTime) {}
+}
+
+const FILE: FileKey = FileKey { dev: 1, ino: 7 };
+const LONG: Duration = Duration::from_secs(20);
+
+fn start(change: impl FnOnce(&mut ModelConfig)) -> (Engine, Arc<Recorder>, Clock) {
+    let mut config = ModelConfig {
+        placement: Placement::Direct,
+        grain: GrainSize::MIB,
+        first_write: Latency::Constant(Duration::from_millis(20)),
+        ..ModelConfig::default()
+    };
+    change(&mut config);
+    let observer = Arc::new(Recorder::default());
+    let clock = Clock::start();
+    let engine = Engine::start(EngineParts {
+        model: Model::new(config).unwrap(),
+        clock,
+        filter: Filter::default(),
+        held_memory: Bytes::mib(1),
+        observer: Arc::clone(&observer) as Arc<dyn Observer>,
+    })
+    .unwrap();
+    engine.created(FILE, 1);
+    (engine, observer, clock)
+}
+
+fn info(kind: OpKind, access: Access) -> OpInfo<'static> {
+    OpInfo { kind, ino: 7, access, range: None, caller: Caller::default(), path: &|| Arc::from("a") }
+}
+
+fn write_at(grain: u64) -> OpInfo<'static> {
+    info(OpKind::Write, Access::Write(FILE, ByteRange::at(grain << 20, 4096)))
+}
+
+fn send_write(engine: &Engine, grain: u64, data: &[u8]) -> crossbeam_channel::Receiver<(SimTime, Vec<u8>)> {
+    let (sender, receiver) = crossbeam_channel::unbounded();
+    let shared = Arc::clone(&engine.shared);
+    engine.submit_write(&write_at(grain), data, move |data| {
+        sender.send((shared.clock.now(), data.unwrap().to_vec())).unwrap();
+    });
+    receiver
+}
+
+#[test]
+fn what_passes_runs_on_the_thread_that_asks() {
+    let (engine, _, _) = start(|_| {});
+    let own = std::thread::current().id();
+    let (sender, receiver) = crossbeam_channel::bounded(1);
+    engine.submit(&info(OpKind::Getattr, Access::Meta), move |_| sender.send(std::thread::current().id()).unwrap());
+    assert_eq!(receiver.try_recv(), Ok(own));
+    engine.shut_down();
+}
+
+#[test]
+fn a_first_write_comes_out_with_its_data_and_never_early() {
+    let (engine, observer, clock) = start(|_| {});
+    let asked = clock.now();
+    let receiver = send_write(&engine, 0, b"hello");
+    assert!(receiver.try_recv().is_err(), "the asking thread does not wait");
+    let (at, data) = receiver.recv_timeout(LONG).unwrap();
+    assert!(at.since(asked) >= Duration::from_millis(20));
+    assert_eq!(data, b"hello");
+    let rewrite = send_write(&engine, 0, b"again");
+    assert!(rewrite.try_recv().is_ok(), "a rewrite does not wait");
+    assert!(wait_until(LONG, Duration::from_millis(1), || {
+        lock(&observer.events).iter().filter(|event| matches!(event, EventBody::Held { .. })).count() == 1
+    }));
+    engine.shut_down();
+}
+
+#[test]
+fn release_answers_everything_before_it_returns() {
+    let (engine, observer, _) = start(|config| config.first_write = Latency::Constant(Duration::from_secs(100)));
+    let receivers: Vec<_> = (0..500).map(|grain| send_write(&engine, grain, &[1; 8192])).collect();
+    assert_eq!(engine.held_count(), 500);
+    let (memory, spilled) = (engine.status().held_memory, engine.status().held_spilled);
+    assert!(memory <= Bytes::mib(1).0 && spilled > 0, "the budget is kept: {memory} {spilled}");
+    let released = engine.release_all();
+    assert_eq!(released, Released { operations: 500, answered: true });
+    for receiver in receivers {
+        assert_eq!(receiver.try_recv().unwrap().1, [1; 8192]);
+    }
+    assert_eq!(engine.held_count(), 0);
+    assert!(wait_until(LONG, Duration::from_millis(1), || observer.answered.load(Ordering::SeqCst) == 500));
+    engine.shut_down();
+}
+
+#[test]
+fn a_stun_holds_everything_until_resume() {
+    let (engine, _, _) = start(|_| {});
+    let (_, settled) = engine.stun(None);
+    assert!(settled);
+    let (sender, receiver) = crossbeam_channel::bounded(1);
+    engine.submit(&info(OpKind::Getattr, Access::Meta), move |_| sender.send(()).unwrap());
+    assert!(receiver.recv_timeout(Duration::from_millis(50)).is_err());
+    let (held, total) = engine.held(10);
+    assert_eq!((held.len(), total), (1, 1));
+    assert_eq!(held[0].record.op, OpKind::Getattr);
+    assert_eq!(engine.resume(), Released { operations: 1, answered: true });
+    assert!(receiver.try_recv().is_ok());
+    engine.shut_down();
+}
+
+#[test]
+fn every_operation_completes_exactly_once_under_commands_from_all_sides() {
+    let (engine, _, _) = start(|config| {
+        config.first_write = Latency::Constant(Duration::from_micros(300));
+        config.lanes = 64;
+    });
+    let done = Arc::new(AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for thread in 0..4_u64 {
+            let (engine, done) = (engine.clone(), Arc::clone(&done));
+            scope.spawn(move || {
+                for n in 0..500 {
+                    let done = Arc::clone(&done);
+                    engine.submit_write(&write_at(thread * 1000 + n), &[0; 512], move |_| {
+                        done.fetch_add(1, Ordering::SeqCst);
+                    });
+                }
+            });
+        }
+        scope.spawn(|| {
+            for _ in 0..50 {
+                engine.stun(Some(Duration::from_millis(2)));
+                engine.release_all();
+                engine.set_armed(true);
+                engine.resume();
+            }
+        });
+    });
+    engine.shut_down();
+    assert_eq!(done.load(Ordering::SeqCst), 2000);
+}
+
+#[test]
+fn a_panic_in_one_operation_does_not_stop_the_others() {
+    let (engine, _, _) = start(|_| {});
+    for grain in 0..4 {
+        engine.submit_write(&write_at(grain), &[0; 16], |_| panic!("on purpose"));
+    }
+    let (_, data) = send_write(&engine, 9, b"still").recv_timeout(LONG).unwrap();
+    assert_eq!(data, b"still");
+    engine.shut_down();
+}
+
+#[test]
+fn after_shut_down_nothing_waits() {
+    let (engine, _, _) = start(|_| {});
+    let early = send_write(&engine, 0, b"early");
+    engine.shut_down();
+    assert!(early.try_recv().is_ok());
+    assert!(send_write(&engine, 1, b"late").try_recv().is_ok());
+}

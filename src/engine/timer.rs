@@ -1,0 +1,95 @@
+//! The threads: one timer that takes out of the model what is due, and a few that complete it.
+
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+
+use super::hold::{self, Job};
+use super::{Shared, lock};
+use crate::time::{SimTime, wait_until};
+
+/// Completion threads. Held work is one `pwrite` and one reply; two keep both cores of a small machine busy.
+const COMPLETION_THREADS: usize = 2;
+
+/// How long the threads may take to end.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+pub(super) fn start(shared: &Arc<Shared>, queue: &Receiver<Job>) -> std::io::Result<Vec<JoinHandle<()>>> {
+    let mut threads = Vec::with_capacity(COMPLETION_THREADS + 1);
+    for n in 0..COMPLETION_THREADS {
+        let (shared, queue) = (Arc::downgrade(shared), queue.clone());
+        let name = format!("stunfs-done-{n}");
+        threads.push(Builder::new().name(name).spawn(move || {
+            favour_this_thread();
+            for job in &queue {
+                match shared.upgrade() {
+                    Some(shared) => hold::run(&shared, job),
+                    None => return,
+                }
+            }
+        })?);
+    }
+    let timer = Arc::clone(shared);
+    let thread = Builder::new().name("stunfs-timer".into()).spawn(move || run_timer(&timer))?;
+    shared.core().timer = Some(thread.thread().clone());
+    // A deadline may have been set before the timer could be woken.
+    thread.thread().unpark();
+    threads.push(thread);
+    Ok(threads)
+}
+
+fn run_timer(shared: &Shared) {
+    favour_this_thread();
+    let mut releases = Vec::new();
+    loop {
+        let mut core = shared.core();
+        if core.stopping {
+            return;
+        }
+        let now = shared.clock.now();
+        core.model.handle_timeout(now, &mut releases);
+        let next = core.model.poll_timeout();
+        core.alarm = next.unwrap_or(SimTime::MAX);
+        shared.settle(core, std::mem::take(&mut releases), None);
+        match next {
+            None => std::thread::park(),
+            Some(at) => sleep_until(shared, at),
+        }
+    }
+}
+
+/// Parks until `at` or until somebody sets an earlier alarm.
+fn sleep_until(shared: &Shared, at: SimTime) {
+    let left = at.since(shared.clock.now());
+    if left > Duration::ZERO {
+        std::thread::park_timeout(left);
+    }
+}
+
+/// A 1 ns timer slack instead of 50 us, and a better nice value where that is allowed: lateness of a release is an
+/// error of the imitation.
+fn favour_this_thread() {
+    let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+    let _ = rustix::process::setpriority_process(None, -10);
+}
+
+/// Ends the threads. What is still in the queue of released operations is completed first; a thread that stands still in
+/// the backing is left behind after [`STOP_LIMIT`].
+pub(super) fn stop(shared: &Shared) {
+    {
+        let mut core = shared.core();
+        core.stopping = true;
+        if let Some(timer) = core.timer.take() {
+            timer.unpark();
+        }
+    }
+    lock(&shared.jobs).take();
+    let own = std::thread::current().id();
+    let threads = std::mem::take(&mut *lock(&shared.threads));
+    let ended = || threads.iter().all(|thread| thread.is_finished() || thread.thread().id() == own);
+    if !wait_until(STOP_LIMIT, Duration::from_millis(1), ended) {
+        tracing::error!("an operation hangs in the backing; its thread is left behind");
+    }
+}

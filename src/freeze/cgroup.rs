@@ -1,0 +1,229 @@
+//! Freezing a control group with everything below it: the v1 freezer and v2's `cgroup.freeze`.
+//!
+//! Must not know: which processes matter to whom. Invariant: a group that somebody else froze is neither frozen nor thawed.
+
+use std::ffi::CString;
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, openat};
+use rustix::io::Errno;
+
+use super::hierarchy::{self, Version};
+use super::procfs::{self, Rest};
+use super::recipe::ThawRecipe;
+use super::set::{Arm, Freezer, Surroundings, Waiting};
+use crate::time::{Deadline, pause};
+
+/// How often the state is read back.
+const POLL: Duration = Duration::from_millis(5);
+
+#[derive(Debug)]
+pub(super) struct Cgroup {
+    path: PathBuf,
+    /// The group itself: another one of the same name is not touched.
+    directory: OwnedFd,
+    version: Version,
+    ours: bool,
+    waiting: Vec<Waiting>,
+}
+
+impl Version {
+    /// The file that freezes and thaws, and what to write for either.
+    fn control(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::One => ("freezer.state", "FROZEN", "THAWED"),
+            Self::Two => ("cgroup.freeze", "1", "0"),
+        }
+    }
+
+    /// The states of threads that stay where they are: the v2 freezer's own is an interruptible sleep.
+    fn resting(self) -> &'static [u8] {
+        match self {
+            Self::One => b"DTtZX",
+            Self::Two => b"DSTtZX",
+        }
+    }
+
+    /// The file that lists a group's threads.
+    fn threads(self) -> &'static str {
+        match self {
+            Self::One => "tasks",
+            Self::Two => "cgroup.threads",
+        }
+    }
+}
+
+impl Cgroup {
+    pub(super) fn open(path: &Path) -> Result<Self, String> {
+        let (version, path) = hierarchy::find(path)?;
+        let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
+        let directory = openat(CWD, &path, flags, Mode::empty()).map_err(|error| at(&path, error))?;
+        Ok(Self { path, directory, version, ours: false, waiting: Vec::new() })
+    }
+
+    fn read(&self, file: &str) -> io::Result<String> {
+        let mut text = String::new();
+        let file = openat(&self.directory, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        fs::File::from(file).read_to_string(&mut text).map(|_| text)
+    }
+
+    fn write(&self, value: &str) -> io::Result<()> {
+        let file = openat(&self.directory, self.version.control().0, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        fs::File::from(file).write_all(value.as_bytes())
+    }
+
+    /// Whether the group itself was asked to freeze (not one above it).
+    fn requested(&self) -> io::Result<bool> {
+        let file = match self.version {
+            Version::One => "freezer.self_freezing",
+            Version::Two => "cgroup.freeze",
+        };
+        Ok(self.read(file)?.trim() == "1")
+    }
+
+    /// Whether the kernel says that everything in the group is frozen.
+    fn acknowledged(&self) -> io::Result<bool> {
+        match self.version {
+            Version::One => Ok(self.read("freezer.state")?.trim() == "FROZEN"),
+            Version::Two => Ok(self.read("cgroup.events")?.lines().any(|line| line == "frozen 1")),
+        }
+    }
+
+    /// Whether a group above this one is frozen, so that this one stays frozen whatever is done here.
+    fn frozen_from_above(&self) -> bool {
+        match self.version {
+            Version::One => self.read("freezer.parent_freezing").is_ok_and(|text| text.trim() == "1"),
+            Version::Two => self
+                .path
+                .ancestors()
+                .skip(1)
+                .any(|group| fs::read_to_string(group.join("cgroup.freeze")).is_ok_and(|text| text.trim() == "1")),
+        }
+    }
+
+    /// Every thread in the group and below it.
+    fn threads(&self) -> Vec<i32> {
+        let (mut threads, mut groups) = (Vec::new(), vec![self.path.clone()]);
+        while let Some(group) = groups.pop() {
+            let list = fs::read_to_string(group.join(self.version.threads())).unwrap_or_default();
+            threads.extend(list.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|tid| *tid > 0));
+            let below = fs::read_dir(&group).into_iter().flatten().flatten();
+            groups.extend(below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|e| e.path()));
+        }
+        threads
+    }
+
+    fn recipe(&self) -> Result<ThawRecipe, String> {
+        let (file, _, thawed) = self.version.control();
+        let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| "its path has a zero byte".to_owned());
+        let path = text(self.path.join(file).as_os_str().as_bytes())?;
+        Ok(ThawRecipe::Write { path, value: text(thawed.as_bytes())? })
+    }
+
+    fn acknowledge(&mut self, around: &Surroundings, deadline: Deadline) -> Result<(), String> {
+        let mut rest = Rest::default();
+        loop {
+            if self.acknowledged().map_err(|error| self.failed(&error))? {
+                return Ok(());
+            }
+            let threads = self.threads();
+            if around.accept_waiting
+                && let Some(waiting) = rest.look(&threads, self.version.resting())
+            {
+                self.waiting = waiting.into_iter().filter(|thread| !in_freezer(thread)).collect();
+                return Ok(());
+            }
+            if deadline.passed() {
+                return Err(unacknowledged(&threads));
+            }
+            pause(POLL.min(deadline.left()));
+        }
+    }
+
+    fn failed(&self, error: &io::Error) -> String {
+        at(&self.path, error)
+    }
+}
+
+fn at(path: &Path, error: impl std::fmt::Display) -> String {
+    format!("{}: {error}", path.display())
+}
+
+/// Whether the thread is where frozen ones are.
+fn in_freezer(thread: &Waiting) -> bool {
+    matches!(thread.place.as_deref(), Some("__refrigerator" | "do_freezer_trap"))
+}
+
+fn unacknowledged(threads: &[i32]) -> String {
+    let running = threads.iter().map(|tid| procfs::waiting(*tid)).filter(|thread| !in_freezer(thread));
+    let names: Vec<_> = running.take(4).map(|thread| thread.to_string()).collect();
+    format!("the kernel did not acknowledge it in time; among those not frozen may be {}", names.join(", "))
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || Errno::from_io_error(error) == Some(Errno::NODEV)
+}
+
+impl Freezer for Cgroup {
+    fn check(&self, around: &Surroundings) -> Result<(), String> {
+        let file = self.version.control().0;
+        match accessat(&self.directory, file, Access::WRITE_OK, AtFlags::EACCESS) {
+            Err(Errno::NOENT) => {
+                return Err(format!("{} has no {file}: gone, or the kernel is too old", self.path.display()));
+            }
+            Err(error) => return Err(format!("no right to write {}: {error}", self.path.join(file).display())),
+            Ok(()) => {}
+        }
+        let threads = self.threads();
+        let inside =
+            |pid: &rustix::process::Pid| procfs::threads(pid.as_raw_pid()).iter().any(|tid| threads.contains(tid));
+        match around.untouchable().find(inside) {
+            Some(pid) => Err(format!(
+                "it holds process {} ({}), which has to thaw it again; start stunfs in another group, or name one below",
+                pid.as_raw_nonzero(),
+                procfs::waiting(pid.as_raw_pid()).comm
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn freeze(&mut self, around: &Surroundings, deadline: Deadline, arm: &mut Arm<'_>) -> Result<(), String> {
+        // Again: somebody may have been moved into it since.
+        self.check(around)?;
+        if !self.requested().map_err(|error| self.failed(&error))? {
+            arm(&self.recipe()?).map_err(|error| format!("the guard does not answer: {error}"))?;
+            self.ours = true;
+            self.write(self.version.control().1).map_err(|error| self.failed(&error))?;
+        }
+        self.acknowledge(around, deadline)
+    }
+
+    fn thaw(&mut self, deadline: Deadline) -> Result<(), String> {
+        while self.ours {
+            let thawed = self
+                .write(self.version.control().2)
+                .and_then(|()| Ok(!self.requested()? && (!self.acknowledged()? || self.frozen_from_above())));
+            match thawed {
+                Ok(false) if !deadline.passed() => pause(POLL),
+                Ok(false) => return Err("the kernel did not acknowledge the thaw in time".to_owned()),
+                Err(error) if !is_gone(&error) => return Err(self.failed(&error)),
+                Ok(true) | Err(_) => self.ours = false,
+            }
+        }
+        self.waiting.clear();
+        Ok(())
+    }
+
+    fn recipes(&self) -> Vec<ThawRecipe> {
+        self.recipe().ok().filter(|_| self.ours).into_iter().collect()
+    }
+
+    fn waiting(&self) -> &[Waiting] {
+        &self.waiting
+    }
+}
