@@ -1,0 +1,109 @@
+//! File handles: a known object without an open descriptor.
+//!
+//! Must not know: which objects, when. Invariant: a handle names the same object until that is gone, then `ESTALE`;
+//! an inode number that is used again is told apart.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use super::object::last_error;
+use super::{Errno, Result};
+
+/// The largest handle that the kernel gives out.
+const MOST_BYTES: usize = 128;
+
+/// An object's handle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileHandle {
+    kind: i32,
+    bytes: Box<[u8]>,
+}
+
+/// `struct file_handle`, with room for the largest.
+#[repr(C)]
+struct Raw {
+    len: u32,
+    kind: i32,
+    bytes: [u8; MOST_BYTES],
+}
+
+/// The file system whose handles can be opened.
+#[derive(Debug)]
+pub struct HandleSource {
+    mount: OwnedFd,
+}
+
+impl HandleSource {
+    /// The file system that `mount` (open, not `O_PATH`) is on; `None` if its handles cannot be made, or not be opened
+    /// by this process (that needs CAP_DAC_READ_SEARCH).
+    pub fn new(mount: OwnedFd) -> Option<Self> {
+        let source = Self { mount };
+        let handle = Self::handle_of(source.mount.as_fd()).ok()?;
+        source.open(&handle).ok()?;
+        Some(source)
+    }
+
+    /// The handle of the object behind a descriptor.
+    pub fn handle_of(fd: impl AsFd) -> Result<FileHandle> {
+        let mut raw = Raw { len: 128, kind: 0, bytes: [0; MOST_BYTES] };
+        let mut mount_id = 0;
+        // SAFETY: `raw` has the layout of `struct file_handle` with `len` bytes of room; the path is empty and static.
+        let done = unsafe {
+            libc::syscall(
+                libc::SYS_name_to_handle_at,
+                fd.as_fd().as_raw_fd(),
+                c"".as_ptr(),
+                std::ptr::from_mut(&mut raw),
+                std::ptr::from_mut::<libc::c_int>(&mut mount_id),
+                libc::AT_EMPTY_PATH,
+            )
+        };
+        if done != 0 {
+            return Err(last_error());
+        }
+        let len = usize::try_from(raw.len).map_err(|_| Errno::OVERFLOW)?;
+        let bytes = raw.bytes.get(..len).ok_or(Errno::OVERFLOW)?.into();
+        Ok(FileHandle { kind: raw.kind, bytes })
+    }
+
+    /// Names the object with an `O_PATH` descriptor; `ESTALE` if it is gone.
+    pub fn open(&self, handle: &FileHandle) -> Result<OwnedFd> {
+        let len = u32::try_from(handle.bytes.len()).map_err(|_| Errno::OVERFLOW)?;
+        let mut raw = Raw { len, kind: handle.kind, bytes: [0; MOST_BYTES] };
+        raw.bytes.get_mut(..handle.bytes.len()).ok_or(Errno::OVERFLOW)?.copy_from_slice(&handle.bytes);
+        open_raw(self.mount.as_fd(), &mut raw)
+    }
+}
+
+fn open_raw(mount: BorrowedFd<'_>, raw: &mut Raw) -> Result<OwnedFd> {
+    let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    // SAFETY: `raw` has the layout of `struct file_handle` and is borrowed for the call.
+    let fd = unsafe { libc::syscall(libc::SYS_open_by_handle_at, mount.as_raw_fd(), std::ptr::from_mut(raw), flags) };
+    let fd = i32::try_from(fd).map_err(|_| Errno::BADF)?;
+    if fd < 0 {
+        return Err(last_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backing::{Object, open_path, open_root};
+
+    #[test]
+    fn a_handle_finds_its_object_until_it_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(source) = HandleSource::new(open_root(dir.path()).unwrap()) else { return };
+        std::fs::write(dir.path().join("a"), "x").unwrap();
+        let root = Object::named(open_root(dir.path()).unwrap());
+        let fd = open_path(&root, "a".as_ref()).unwrap();
+        let ino = rustix::fs::fstat(&fd).unwrap().st_ino;
+        let handle = HandleSource::handle_of(&fd).unwrap();
+        drop(fd);
+        std::fs::rename(dir.path().join("a"), dir.path().join("b")).unwrap();
+        assert_eq!(rustix::fs::fstat(source.open(&handle).unwrap()).unwrap().st_ino, ino);
+        std::fs::remove_file(dir.path().join("b")).unwrap();
+        assert_eq!(source.open(&handle).unwrap_err(), Errno::STALE);
+    }
+}

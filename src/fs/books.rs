@@ -1,0 +1,95 @@
+//! What the books of the pool are told of files: made, found, freed, gone.
+//!
+//! Must not know: how the books are kept. Invariant: a file is in the books before the first operation through the
+//! mount that could provision or free something of it, and is taken out of them when the backing has freed it.
+
+use std::fmt::Debug;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{OFlags, Stat};
+
+use super::inode::Inode;
+use super::types::{Kind, whole};
+use super::{FileSystem, FsResult, locked};
+use crate::backing::{data_extents, whole_blocks};
+use crate::engine::Engine;
+use crate::model::FileKey;
+use crate::units::ByteRange;
+
+/// Who keeps the books: the engine, or a test that writes down what it is told.
+pub trait Books: Debug + Send + Sync {
+    /// A file was made; it holds no data. `identity` is the same for the same path in every session.
+    fn created(&self, file: FileKey, identity: u64);
+    /// A file holds `data`. A file that is known already stays as it is.
+    fn learn(&self, file: FileKey, identity: u64, data: &[ByteRange]);
+    /// A range of a file holds no data any more.
+    fn free(&self, file: FileKey, range: ByteRange);
+    /// A file is gone. `unlearned_bytes`: its data, if it was not made or learned since the kernel last met it; counts
+    /// only for a file that the books do not know.
+    fn remove(&self, file: FileKey, unlearned_bytes: u64);
+    /// Size and used bytes to show in `statfs`, if not the backing's.
+    fn virtual_space(&self) -> Option<(u64, u64)>;
+    /// Whether a file must be learned before it is read, too.
+    fn wants_learned_reads(&self) -> bool;
+}
+
+impl Books for Engine {
+    fn created(&self, file: FileKey, identity: u64) {
+        Self::created(self, file, identity);
+    }
+    fn learn(&self, file: FileKey, identity: u64, data: &[ByteRange]) {
+        Self::learn(self, file, identity, data);
+    }
+    fn free(&self, file: FileKey, range: ByteRange) {
+        Self::free(self, file, range);
+    }
+    fn remove(&self, file: FileKey, unlearned_bytes: u64) {
+        Self::remove(self, file, unlearned_bytes);
+    }
+    fn virtual_space(&self) -> Option<(u64, u64)> {
+        Self::virtual_space(self).map(|space| (space.total, space.used))
+    }
+    fn wants_learned_reads(&self) -> bool {
+        Self::wants_learned_reads(self)
+    }
+}
+
+/// Bytes of data that a file holds at most.
+pub(super) fn data_bytes(stat: &Stat) -> u64 {
+    whole_blocks(whole(stat.st_blocks), whole(stat.st_size))
+}
+
+impl FileSystem {
+    /// Sees to it that the books know the file. Once they do, this costs one load.
+    pub(super) fn learn(&self, inode: &Arc<Inode>, open: Option<BorrowedFd<'_>>) -> FsResult<()> {
+        if inode.learned.load(Ordering::Acquire) || inode.kind != Kind::RegularFile {
+            return Ok(());
+        }
+        let _one_at_a_time = locked(&inode.learning);
+        if !inode.learned.load(Ordering::Acquire) {
+            let data = self.extents(inode, open)?;
+            self.books().learn(inode.key, self.identity(inode, None), &data);
+            inode.learned.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// A file was just made under `name` in `parent`.
+    pub(super) fn note_created(&self, inode: &Arc<Inode>) {
+        if inode.kind == Kind::RegularFile {
+            self.books().created(inode.key, self.identity(inode, None));
+            inode.learned.store(true, Ordering::Release);
+        }
+    }
+
+    fn extents(&self, inode: &Arc<Inode>, open: Option<BorrowedFd<'_>>) -> FsResult<Vec<ByteRange>> {
+        if let Some(open) = open {
+            return Ok(data_extents(open)?);
+        }
+        let object = self.object(inode)?;
+        let fd = self.with_room(|| object.reopen(OFlags::RDONLY | OFlags::NONBLOCK))?;
+        Ok(data_extents(fd)?)
+    }
+}

@@ -1,0 +1,268 @@
+//! Operations on open files: open, create, read, write, sync, release.
+//!
+//! Must not know: directories' contents, allocation. Invariant: data reach the backing straight out of the request (or
+//! out of the engine's copy, if the write was held), and only when the engine has let the write go.
+
+use std::cell::Cell;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+
+use super::inode::Inode;
+use super::types::Kind;
+use super::{CacheMode, Call, Caller, Entry, FileSystem, FsError, FsResult, On, Opened};
+use crate::backing::{self, Errno, Object, masked_by_thread};
+use crate::model::Access;
+use crate::telemetry::event::OpKind;
+use crate::units::ByteRange;
+
+/// A thread keeps a read buffer of at most this size.
+const KEPT_BYTES: usize = 1 << 20;
+
+thread_local! {
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// An open file.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    /// First, so that it ends first: the books must hear of its end while the descriptor still keeps its number.
+    pub(super) inode: Arc<Inode>,
+    pub(super) fd: Arc<OwnedFd>,
+    pub(super) writable: bool,
+}
+
+impl OpenFile {
+    fn new(inode: &Arc<Inode>, fd: Arc<OwnedFd>, writable: bool) -> Self {
+        inode.opened();
+        Self { inode: Arc::clone(inode), fd, writable }
+    }
+}
+
+impl FileSystem {
+    /// Opens a file. `flags` as in `open(2)`; `O_TRUNC` is obeyed, so the kernel may leave it to us.
+    pub fn open(
+        self: &Arc<Self>,
+        c: Caller,
+        node: u64,
+        flags: i32,
+        reply: impl FnOnce(FsResult<Opened>) + Send + 'static,
+    ) {
+        self.meta(OpKind::Open, On(c, node, None), reply, move |fs, inode| fs.do_open(c, inode, open_flags(flags)));
+    }
+
+    /// Makes a file and opens it; one that is there already is opened, unless `flags` has `O_EXCL`.
+    #[expect(clippy::too_many_arguments, reason = "they are the request's")]
+    pub fn create(
+        self: &Arc<Self>,
+        c: Caller,
+        parent: u64,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        flags: i32,
+        reply: impl FnOnce(FsResult<(Entry, Opened)>) + Send + 'static,
+    ) {
+        let new = name.to_owned();
+        self.meta(OpKind::Create, On(c, parent, Some(name)), reply, move |fs, parent| {
+            let flags = open_flags(flags);
+            match fs.make_file(c, parent, &new, masked_by_thread(mode, umask), flags) {
+                Err(FsError::Backing(Errno::EXIST)) if !flags.contains(OFlags::EXCL) => {
+                    fs.open_existing(c, parent, &new, flags)
+                }
+                result => result,
+            }
+        });
+    }
+
+    /// Reads. The reply gets the bytes in a buffer that is used again: fewer than `size` at the end of the file.
+    pub fn read(
+        self: &Arc<Self>,
+        c: Caller,
+        _node: u64,
+        fh: u64,
+        offset: u64,
+        size: u32,
+        reply: impl FnOnce(FsResult<&[u8]>) + Send + 'static,
+    ) {
+        let Some(file) = self.files.get(fh) else { return reply(Err(FsError::UnknownHandle)) };
+        if self.books().wants_learned_reads()
+            && let Err(error) = self.learn(&file.inode, Some(file.fd.as_fd()))
+        {
+            return reply(Err(error));
+        }
+        let range = ByteRange::at(offset, size.into());
+        let inode = Arc::clone(&file.inode);
+        let access = Access::Read(inode.key, range);
+        let call = Call { kind: OpKind::Read, caller: c, inode: &inode, name: None, access, range: Some(range) };
+        self.with_op(&call, |op| {
+            self.engine.submit(op, move |outcome| match outcome {
+                Ok(()) => read_into_reply(&file, offset, size, reply),
+                Err(refusal) => reply(Err(refusal.into())),
+            });
+        });
+    }
+
+    /// Writes. `kill_suid`: the caller is none who may leave set-id bits in place.
+    #[expect(clippy::too_many_arguments, reason = "they are the request's")]
+    pub fn write(
+        self: &Arc<Self>,
+        c: Caller,
+        _node: u64,
+        fh: u64,
+        offset: u64,
+        data: &[u8],
+        kill_suid: bool,
+        reply: impl FnOnce(FsResult<u32>) + Send + 'static,
+    ) {
+        let Some(file) = self.files.get(fh) else { return reply(Err(FsError::UnknownHandle)) };
+        if let Err(error) = self.learn(&file.inode, Some(file.fd.as_fd())) {
+            return reply(Err(error));
+        }
+        let range = ByteRange::at(offset, u64::try_from(data.len()).unwrap_or(u64::MAX));
+        let inode = Arc::clone(&file.inode);
+        let access = Access::Write(inode.key, range);
+        let call = Call { kind: OpKind::Write, caller: c, inode: &inode, name: None, access, range: Some(range) };
+        let fs = Arc::clone(self);
+        self.with_op(&call, |op| {
+            self.engine.submit_write(op, data, move |outcome| {
+                let killer = kill_suid.then_some(c);
+                reply(outcome.map_err(FsError::from).and_then(|data| fs.do_write(&file, offset, data, killer)));
+            });
+        });
+    }
+
+    /// A descriptor was closed: nothing is left to do, and the kernel asks no more once it has heard so. (On a disk,
+    /// too, `close(2)` does not wait for I/O.)
+    pub fn flush(self: &Arc<Self>, c: Caller, node: u64, reply: impl FnOnce(FsResult<()>) + Send + 'static) {
+        self.meta(OpKind::Flush, On(c, node, None), reply, |_, _| Err(FsError::NotNeeded));
+    }
+
+    /// The last descriptor was closed. Never held. (A thread that has just answered a write may still be about to let go
+    /// of the file: that is not what the end of a file waits for.)
+    pub fn release(&self, fh: u64) {
+        if let Some(file) = self.files.remove(fh) {
+            file.inode.closed();
+        }
+    }
+
+    /// Brings a file to the disk; `data_only` as `fdatasync(2)`.
+    pub fn fsync(
+        self: &Arc<Self>,
+        c: Caller,
+        node: u64,
+        fh: u64,
+        data_only: bool,
+        reply: impl FnOnce(FsResult<()>) + Send + 'static,
+    ) {
+        self.meta(OpKind::Fsync, On(c, node, None), reply, move |fs, _| {
+            Ok(backing::sync(&fs.file(fh)?.fd, data_only)?)
+        });
+    }
+
+    pub(super) fn file(&self, fh: u64) -> FsResult<Arc<OpenFile>> {
+        self.files.get(fh).ok_or(FsError::UnknownHandle)
+    }
+
+    fn do_open(&self, c: Caller, inode: &Arc<Inode>, flags: OFlags) -> FsResult<Opened> {
+        // Opening a FIFO would wait for its other end.
+        if inode.kind != Kind::RegularFile {
+            return Err(FsError::NotRegular);
+        }
+        let object = self.object(inode)?;
+        let fd = self.with_room(|| self.unless_reserved(object.reopen(self.backing_flags(flags))?))?;
+        if flags.contains(OFlags::TRUNC) {
+            self.resize(c, inode, &object, None, 0)?;
+        }
+        Ok(self.opened(inode, Arc::new(fd), flags))
+    }
+
+    fn make_file(
+        &self,
+        c: Caller,
+        parent: &Arc<Inode>,
+        name: &OsStr,
+        mode: u32,
+        flags: OFlags,
+    ) -> FsResult<(Entry, Opened)> {
+        let dir = self.object(parent)?;
+        let create = || {
+            let fd = backing::create(&dir, name, self.backing_flags(flags), mode)?;
+            self.unless_reserved(fd).inspect_err(|_| {
+                let _ = backing::remove(&dir, name, false);
+            })
+        };
+        let fd = Arc::new(self.with_room(create)?);
+        // The new file's descriptor serves for the object as well: one look-up saved.
+        let object = Object::opened(Arc::clone(&fd));
+        let stat = self.give_to(c, &dir, &object).inspect_err(|_| {
+            let _ = backing::remove(&dir, name, false);
+        })?;
+        let (inode, entry) = self.enter(parent, name, object, &stat);
+        self.note_created(&inode);
+        Ok((entry, self.opened(&inode, fd, flags)))
+    }
+
+    fn open_existing(&self, c: Caller, parent: &Arc<Inode>, name: &OsStr, flags: OFlags) -> FsResult<(Entry, Opened)> {
+        let entry = self.do_lookup(parent, name)?;
+        let opened = self.inode(entry.attr.ino).and_then(|inode| match inode.kind {
+            Kind::RegularFile => self.do_open(c, &inode, flags),
+            _ => Err(FsError::Replaced),
+        });
+        opened.map(|opened| (entry, opened)).inspect_err(|_| self.forget(entry.attr.ino, 1))
+    }
+
+    /// `killer`: who writes, if that costs the file its set-id bits.
+    fn do_write(&self, file: &OpenFile, offset: u64, data: &[u8], killer: Option<Caller>) -> FsResult<u32> {
+        if let Some(c) = killer {
+            self.drop_set_id(c, &file.inode, &Object::opened(Arc::clone(&file.fd)))?;
+        }
+        let written = backing::write_at(&file.fd, data, offset)?;
+        Ok(u32::try_from(written).unwrap_or(u32::MAX))
+    }
+
+    fn opened(&self, inode: &Arc<Inode>, fd: Arc<OwnedFd>, flags: OFlags) -> Opened {
+        let writable = flags.intersects(OFlags::WRONLY | OFlags::RDWR);
+        let fh = self.files.insert(OpenFile::new(inode, fd, writable));
+        let by_flag = self.options.direct_io_for_o_direct && flags.contains(OFlags::DIRECT);
+        let direct = self.options.cache == CacheMode::Direct || by_flag;
+        Opened { fh, keep_cache: !direct, direct_io: direct, parallel_direct_writes: direct }
+    }
+
+    /// How the backing's file is opened for a caller who opens with `flags`. The offset of an appending write comes from
+    /// the kernel, and requests are not aligned as `O_DIRECT` wants it.
+    fn backing_flags(&self, flags: OFlags) -> OFlags {
+        let mut kept = OFlags::RDONLY | OFlags::WRONLY | OFlags::RDWR;
+        if self.is_root {
+            kept |= OFlags::NOATIME;
+        }
+        if self.options.cache == CacheMode::Back {
+            // The kernel reads the rest of a page that is written in part.
+            let write_only = flags.contains(OFlags::WRONLY);
+            let flags = if write_only { (flags - OFlags::WRONLY) | OFlags::RDWR } else { flags };
+            return flags & kept;
+        }
+        flags & (kept | OFlags::SYNC | OFlags::DSYNC)
+    }
+}
+
+const fn open_flags(flags: i32) -> OFlags {
+    OFlags::from_bits_retain(flags.cast_unsigned())
+}
+
+fn read_into_reply(file: &OpenFile, offset: u64, size: u32, reply: impl FnOnce(FsResult<&[u8]>)) {
+    let len = usize::try_from(size).unwrap_or(KEPT_BYTES);
+    let mut buffer = BUFFER.take();
+    if buffer.len() < len {
+        buffer.resize(len, 0);
+    }
+    match backing::read_at(&file.fd, &mut buffer[..len], offset) {
+        Ok(read) => reply(Ok(&buffer[..read])),
+        Err(error) => reply(Err(error.into())),
+    }
+    if buffer.len() <= KEPT_BYTES {
+        BUFFER.set(buffer);
+    }
+}

@@ -1,0 +1,116 @@
+//! What every inode needs when it ends: the table, the books, the budget of descriptors.
+//!
+//! Must not know: operations. Invariant: inodes hold it weakly, so that the end of the file system is the end of all.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+use super::books::Books;
+use super::inode::Inode;
+use super::locked;
+use super::table::Table;
+use crate::backing::HandleSource;
+
+/// How many descriptors are given up at a time.
+const BATCH: usize = 32;
+/// An inode has this many references when nothing uses it: the table's, and the searcher's own.
+const IDLE_REFERENCES: usize = 2;
+
+/// The table, the books, the budget.
+#[derive(Debug)]
+pub(super) struct Home {
+    pub(super) table: Table,
+    pub(super) books: Arc<dyn Books>,
+    pub(super) budget: Budget,
+    /// `None`: inodes keep their descriptors.
+    pub(super) handles: Option<HandleSource>,
+}
+
+/// How many descriptors idle inodes may keep.
+#[derive(Debug)]
+pub(super) struct Budget {
+    open: AtomicU64,
+    limit: u64,
+    /// Inodes with a descriptor, those that were opened first in front.
+    queue: Mutex<VecDeque<Weak<Inode>>>,
+}
+
+impl Budget {
+    pub(super) fn new(limit: u64) -> Self {
+        Self { open: AtomicU64::new(0), limit, queue: Mutex::default() }
+    }
+
+    /// An inode has given up its descriptor.
+    pub(super) fn closed(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    #[cfg(test)]
+    pub(super) fn open(&self) -> u64 {
+        self.open.load(Ordering::Relaxed)
+    }
+}
+
+impl Home {
+    /// An inode has one descriptor more; if that is one too many, idle ones give up theirs.
+    pub(super) fn opened(&self, inode: &Arc<Inode>) {
+        let open = self.budget.open.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.handles.is_none() {
+            return;
+        }
+        self.enqueue(inode, open);
+        if open > self.budget.limit {
+            self.give_up_some();
+        }
+    }
+
+    fn enqueue(&self, inode: &Arc<Inode>, open: u64) {
+        let mut queue = locked(&self.budget.queue);
+        let most = usize::try_from(open).unwrap_or(usize::MAX).saturating_mul(2).max(1024);
+        if queue.len() > most {
+            queue.retain(|inode| inode.strong_count() > 0);
+        }
+        queue.push_back(Arc::downgrade(inode));
+    }
+
+    /// Lets some idle inodes give up their descriptors (the second chance goes to those used since the last search).
+    /// Looks at a few only, since it is called again soon.
+    fn give_up_some(&self) {
+        self.give_up(BATCH * 8);
+    }
+
+    /// As before, but looks until it has found some: everything is looked at twice if need be, so that those with a
+    /// second chance lose it. Whether there were any.
+    pub(super) fn make_room(&self) -> bool {
+        let all = locked(&self.budget.queue).len();
+        self.give_up(all * 2)
+    }
+
+    fn give_up(&self, turns: usize) -> bool {
+        if self.handles.is_none() {
+            return false;
+        }
+        let mut given_up = 0;
+        for _ in 0..turns {
+            let Some(next) = locked(&self.budget.queue).pop_front() else { break };
+            let Some(inode) = next.upgrade() else { continue };
+            let idle = Arc::strong_count(&inode) == IDLE_REFERENCES && !inode.used.swap(false, Ordering::Relaxed);
+            if idle && self.can_reopen(&inode) && inode.close() {
+                self.budget.closed();
+                given_up += 1;
+            } else {
+                locked(&self.budget.queue).push_back(next);
+            }
+            if given_up == BATCH {
+                break;
+            }
+        }
+        given_up > 0
+    }
+
+    /// Handles of other file systems than the root's cannot be opened.
+    fn can_reopen(&self, inode: &Inode) -> bool {
+        inode.node != super::table::ROOT && inode.key.dev == self.table.root_dev()
+    }
+}

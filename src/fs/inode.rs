@@ -1,0 +1,254 @@
+//! An object that the kernel knows by a node.
+//!
+//! Must not know: operations. Invariant: as long as an [`Inode`] has its descriptor, the backing cannot give its inode
+//! number to another file; when the last reference goes (the kernel has forgotten it, nothing has it open, nothing
+//! that uses it is held) and it has no name left, the books hear that it is gone before its number is free again.
+
+use std::ffi::OsStr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock, Weak};
+
+use super::books::data_bytes;
+use super::home::Home;
+use super::types::Kind;
+use super::{locked, read_locked, write_locked};
+use crate::backing::{Errno, FileHandle, HandleSource, Object};
+use crate::model::FileKey;
+
+/// The set-user-id and set-group-id bits.
+pub(super) const SET_ID: u32 = 0o6000;
+
+/// How the object is reached.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// By a descriptor.
+    Open(Object),
+    /// By a handle, to save a descriptor.
+    Handle {
+        /// The handle.
+        handle: FileHandle,
+        /// The data that it had then.
+        data_bytes: u64,
+    },
+}
+
+/// A name that the object was last reached by.
+#[derive(Debug)]
+pub(super) struct Name {
+    pub(super) parent: Weak<Inode>,
+    pub(super) name: Box<OsStr>,
+}
+
+/// An object.
+#[derive(Debug)]
+pub(super) struct Inode {
+    pub(super) node: u64,
+    pub(super) generation: u64,
+    pub(super) key: FileKey,
+    pub(super) kind: Kind,
+    /// Look-ups that the kernel has not forgotten; changes only under the table's lock on the key.
+    pub(super) lookups: AtomicU64,
+    /// The books know it.
+    pub(super) learned: AtomicBool,
+    pub(super) learning: Mutex<()>,
+    /// It had set-id bits when it was last looked at.
+    pub(super) set_id: AtomicBool,
+    /// Used since the last search for descriptors to give up.
+    pub(super) used: AtomicBool,
+    /// The books have been told that it is gone.
+    pub(super) gone: AtomicBool,
+    /// How often it is open.
+    opens: AtomicU64,
+    /// Its last name was removed.
+    unlinked: AtomicBool,
+    place: RwLock<Place>,
+    name: Mutex<Option<Name>>,
+    home: Weak<Home>,
+}
+
+/// What is known when an object is met for the first time.
+pub(super) struct NewInode {
+    pub(super) node: u64,
+    pub(super) generation: u64,
+    pub(super) key: FileKey,
+    pub(super) kind: Kind,
+    pub(super) object: Object,
+    pub(super) home: Weak<Home>,
+}
+
+impl Inode {
+    pub(super) fn new(new: NewInode) -> Self {
+        Self {
+            node: new.node,
+            generation: new.generation,
+            key: new.key,
+            kind: new.kind,
+            lookups: AtomicU64::new(0),
+            learned: AtomicBool::new(false),
+            learning: Mutex::new(()),
+            set_id: AtomicBool::new(false),
+            used: AtomicBool::new(true),
+            gone: AtomicBool::new(false),
+            opens: AtomicU64::new(0),
+            unlinked: AtomicBool::new(false),
+            place: RwLock::new(Place::Open(new.object)),
+            name: Mutex::new(None),
+            home: new.home,
+        }
+    }
+
+    /// The descriptor, if it has one.
+    pub(super) fn open_object(&self) -> Option<Object> {
+        match &*read_locked(&self.place) {
+            Place::Open(object) => {
+                if !self.used.load(Ordering::Relaxed) {
+                    self.used.store(true, Ordering::Relaxed);
+                }
+                Some(object.clone())
+            }
+            Place::Handle { .. } => None,
+        }
+    }
+
+    /// Opens it by its handle, if it has no descriptor; `true`: it has one more than before.
+    pub(super) fn reopen(&self, source: &HandleSource) -> Result<(Object, bool), Errno> {
+        let mut place = write_locked(&self.place);
+        match &*place {
+            Place::Open(object) => Ok((object.clone(), false)),
+            Place::Handle { handle, .. } => {
+                let object = Object::named(source.open(handle)?);
+                *place = Place::Open(object.clone());
+                self.used.store(true, Ordering::Relaxed);
+                Ok((object, true))
+            }
+        }
+    }
+
+    /// Gives up the descriptor for a handle, unless somebody is using it right now. Whether it did.
+    pub(super) fn close(&self) -> bool {
+        let Ok(mut place) = self.place.try_write() else { return false };
+        let Place::Open(object) = &*place else { return false };
+        let (Ok(handle), Ok(stat)) = (HandleSource::handle_of(object), object.stat()) else { return false };
+        // Without a name, the descriptor is all that keeps it alive.
+        if stat.st_nlink == 0 {
+            return false;
+        }
+        *place = Place::Handle { handle, data_bytes: data_bytes(&stat) };
+        true
+    }
+
+    /// Whether `object`, which has the same inode number, is this object. `Some(true)`: yes, and it serves as the
+    /// descriptor from now on.
+    pub(super) fn meet(&self, object: &Object) -> Option<bool> {
+        let same = match &*read_locked(&self.place) {
+            Place::Open(_) => return Some(false),
+            Place::Handle { handle, .. } => HandleSource::handle_of(object).is_ok_and(|other| other == *handle),
+        };
+        if !same {
+            return None;
+        }
+        let mut place = write_locked(&self.place);
+        let adopted = matches!(*place, Place::Handle { .. });
+        if adopted {
+            *place = Place::Open(object.clone());
+        }
+        Some(adopted)
+    }
+
+    /// Notes whether its mode has set-id bits.
+    pub(super) fn note_mode(&self, mode: u32) {
+        let set_id = mode & SET_ID != 0;
+        if self.set_id.load(Ordering::Relaxed) != set_id {
+            self.set_id.store(set_id, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes the name that it was reached by.
+    pub(super) fn set_name(&self, parent: &Arc<Self>, name: &OsStr) {
+        let mut known = locked(&self.name);
+        let same = |known: &Name| std::ptr::eq(known.parent.as_ptr(), Arc::as_ptr(parent)) && *known.name == *name;
+        if !known.as_ref().is_some_and(same) {
+            *known = Some(Name { parent: Arc::downgrade(parent), name: name.into() });
+        }
+    }
+
+    /// Calls `with` on the directory and the name that it was last reached by.
+    pub(super) fn with_name<T>(&self, with: impl FnOnce(Arc<Self>, &OsStr) -> T) -> Option<T> {
+        let known = locked(&self.name);
+        let known = known.as_ref()?;
+        Some(with(known.parent.upgrade()?, &known.name))
+    }
+
+    /// Tells the books that it is gone, once.
+    pub(super) fn tell_gone(&self, home: &Home, data_bytes: u64) {
+        if !self.gone.swap(true, Ordering::AcqRel) {
+            let unlearned = if self.learned.load(Ordering::Acquire) { 0 } else { data_bytes };
+            home.books.remove(self.key, unlearned);
+        }
+    }
+
+    /// It is open once more.
+    pub(super) fn opened(&self) {
+        self.opens.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// It is open once less.
+    pub(super) fn closed(&self) {
+        if self.opens.fetch_sub(1, Ordering::SeqCst) == 1 && self.unlinked.load(Ordering::SeqCst) {
+            self.end_if_orphan();
+        }
+    }
+
+    /// Its last name was removed. The books hear of it now, or when it is closed, and not only when the kernel forgets
+    /// it: that happens at any time, and what is written next would or would not reuse its space.
+    pub(super) fn last_name_removed(&self) {
+        self.unlinked.store(true, Ordering::SeqCst);
+        if self.opens.load(Ordering::SeqCst) == 0 {
+            self.end_if_orphan();
+        }
+    }
+
+    fn end_if_orphan(&self) {
+        let Some(home) = self.home.upgrade() else { return };
+        if !self.gone.load(Ordering::Acquire)
+            && let Some(bytes) = self.orphan_bytes(&home)
+        {
+            self.tell_gone(&home, bytes);
+        }
+    }
+
+    /// The data that it had when it was last seen.
+    pub(super) fn last_data_bytes(&self) -> u64 {
+        match &*read_locked(&self.place) {
+            Place::Open(object) => object.stat().map_or(0, |stat| data_bytes(&stat)),
+            Place::Handle { data_bytes, .. } => *data_bytes,
+        }
+    }
+
+    /// The data of an object that has no name left; `None`: it has one, or nobody can tell.
+    fn orphan_bytes(&self, home: &Home) -> Option<u64> {
+        match &*read_locked(&self.place) {
+            Place::Open(object) => {
+                let stat = object.stat().ok()?;
+                (stat.st_nlink == 0).then(|| data_bytes(&stat))
+            }
+            Place::Handle { handle, data_bytes } => {
+                let gone = matches!(home.handles.as_ref()?.open(handle), Err(Errno::STALE));
+                gone.then_some(*data_bytes)
+            }
+        }
+    }
+}
+
+impl Drop for Inode {
+    fn drop(&mut self) {
+        if self.kind == Kind::RegularFile {
+            self.end_if_orphan();
+        }
+        let Some(home) = self.home.upgrade() else { return };
+        home.table.drop_key(self.key, self);
+        if matches!(*read_locked(&self.place), Place::Open(_)) {
+            home.budget.closed();
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! File-system semantics: every operation of a mount, on the backing, each through the engine so that it can be held.
+//!
+//! Must not know: fuser, FUSE's messages, the model's rules. Invariant: an operation's reply is called exactly once, and
+//! nothing of the operation has reached the backing before the engine let it go.
+//!
+//! A node is the backing's inode number where that is possible, so that programs which tell files apart by it (log
+//! agents, backups) see the same one after a remount.
+//!
+//! Limits: a directory that was removed while it is somebody's working directory, or a file that is only held by an
+//! `O_PATH` descriptor, answers `ESTALE` if descriptors ran short meanwhile.
+
+mod attrs;
+mod books;
+mod dirs;
+mod error;
+mod files;
+mod handles;
+mod home;
+mod inode;
+mod names;
+mod owners;
+mod paths;
+mod space;
+mod table;
+#[cfg(test)]
+mod tests;
+mod types;
+mod xattrs;
+
+use std::ffi::OsStr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use rustix::fs::OFlags;
+
+pub use crate::engine::Caller;
+pub use books::Books;
+pub use error::{FsError, FsResult};
+pub use space::CopyEnd;
+pub use types::{Attr, DirEntry, DirSink, Entry, Kind, Opened, SetAttr, SetTime, Statfs, Xattr};
+
+use crate::backing::{Errno, HandleSource, Object, Stat, nofile_limit};
+use crate::engine::{Engine, OpInfo};
+use crate::model::{Access, FileKey};
+pub use crate::options::CacheMode;
+use crate::telemetry::event::OpKind;
+use crate::units::ByteRange;
+use dirs::OpenDir;
+use files::OpenFile;
+use handles::Handles;
+use home::{Budget, Home};
+use inode::{Inode, NewInode};
+use table::Table;
+use types::Kind::Directory;
+
+/// Descriptors that are kept for looking things up.
+const RESERVED: u64 = 64;
+/// How often room is made for one descriptor.
+const MOST_TRIES: usize = 4;
+
+/// How a file system behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FsOptions {
+    /// What the kernel caches.
+    pub cache: CacheMode,
+    /// A file opened with `O_DIRECT` leaves the page cache out in every cache mode, and takes parallel writes: for disk
+    /// images.
+    pub direct_io_for_o_direct: bool,
+    /// `FALLOC_FL_ZERO_RANGE` within a file punches a hole instead, so that zeroing a part of an image takes no space.
+    pub zero_by_punching: bool,
+    /// How many descriptors idle objects may keep; `None`: three quarters of the process's limit at the start.
+    pub idle_descriptors: Option<u64>,
+}
+
+/// The file system of a volume.
+#[derive(Debug)]
+pub struct FileSystem {
+    home: Arc<Home>,
+    engine: Engine,
+    options: FsOptions,
+    files: Handles<OpenFile>,
+    dirs: Handles<OpenDir>,
+    /// New objects can be given to the caller.
+    is_root: bool,
+    /// Descriptors from this number on are not for open files.
+    first_reserved: u64,
+    /// Keeps the root known.
+    root: Arc<Inode>,
+}
+
+/// An operation, as it is put to the engine.
+struct Call<'a> {
+    kind: OpKind,
+    caller: Caller,
+    inode: &'a Arc<Inode>,
+    name: Option<&'a OsStr>,
+    access: Access,
+    range: Option<ByteRange>,
+}
+
+impl FileSystem {
+    /// The tree below the directory `root`; `engine` lets operations go, and keeps the books.
+    pub fn new(root: OwnedFd, engine: Engine, options: FsOptions) -> std::io::Result<Arc<Self>> {
+        let books = Arc::new(engine.clone());
+        Self::with_books(root, engine, books, options)
+    }
+
+    /// As [`FileSystem::new`], with books of their own.
+    pub fn with_books(
+        root: OwnedFd,
+        engine: Engine,
+        books: Arc<dyn Books>,
+        options: FsOptions,
+    ) -> std::io::Result<Arc<Self>> {
+        let object = Object::named(root);
+        let stat = object.stat()?;
+        if Kind::of_stat(&stat) != Directory {
+            return Err(Errno::NOTDIR.into());
+        }
+        let mount = object.reopen(OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let most = nofile_limit();
+        let first_reserved = most - RESERVED.min(most / 8);
+        let limit = options.idle_descriptors.unwrap_or(most / 4 * 3);
+        let home = Arc::new(Home {
+            table: Table::new(key_of(&stat)),
+            books,
+            budget: Budget::new(limit),
+            handles: HandleSource::new(mount),
+        });
+        let root = meet(&home, object, &stat);
+        let is_root = rustix::process::geteuid().is_root();
+        let (files, dirs) = (Handles::new(), Handles::new());
+        Ok(Arc::new(Self { home, engine, options, files, dirs, is_root, first_reserved, root }))
+    }
+
+    fn books(&self) -> &dyn Books {
+        &*self.home.books
+    }
+
+    fn inode(&self, node: u64) -> FsResult<Arc<Inode>> {
+        self.home.table.get(node).ok_or(FsError::UnknownNode)
+    }
+
+    /// The descriptor of an object.
+    fn object(&self, inode: &Arc<Inode>) -> FsResult<Object> {
+        if let Some(object) = inode.open_object() {
+            return Ok(object);
+        }
+        let source = self.home.handles.as_ref().ok_or(FsError::UnknownNode)?;
+        let (object, more) = self.with_room(|| inode.reopen(source))?;
+        if more {
+            self.home.opened(inode);
+        }
+        Ok(object)
+    }
+
+    /// Opens something; if there is no descriptor left for it, idle objects give up theirs first. Others may take what
+    /// became free, so it is tried more than once.
+    fn with_room<T>(&self, mut open: impl FnMut() -> Result<T, Errno>) -> FsResult<T> {
+        for _ in 0..MOST_TRIES {
+            match open() {
+                Err(Errno::MFILE | Errno::NFILE) if self.home.make_room() => {}
+                result => return Ok(result?),
+            }
+        }
+        Ok(open()?)
+    }
+
+    /// Refuses an open file one of the last descriptors: they are for looking things up, so that one who opens too many
+    /// files takes `stat` from nobody. (The kernel gives out the lowest number that is free.)
+    fn unless_reserved(&self, fd: OwnedFd) -> Result<OwnedFd, Errno> {
+        let number = u64::try_from(fd.as_raw_fd()).unwrap_or(0);
+        if number < self.first_reserved { Ok(fd) } else { Err(Errno::MFILE) }
+    }
+
+    /// Tells the kernel of an object: one look-up.
+    fn enter(&self, parent: &Arc<Inode>, name: &OsStr, object: Object, stat: &Stat) -> (Arc<Inode>, Entry) {
+        let inode = meet(&self.home, object, stat);
+        inode.set_name(parent, name);
+        let entry = Entry { attr: attr(&inode, stat), generation: inode.generation };
+        (inode, entry)
+    }
+
+    /// Puts an operation to the engine; `work` is done when it is let go.
+    fn submit<T, R, W>(self: &Arc<Self>, call: &Call<'_>, reply: R, work: W)
+    where
+        R: FnOnce(FsResult<T>) + Send + 'static,
+        W: FnOnce(&Self) -> FsResult<T> + Send + 'static,
+    {
+        let fs = Arc::clone(self);
+        self.with_op(call, |op| {
+            self.engine.submit(op, move |outcome| {
+                reply(outcome.map_err(FsError::from).and_then(|()| work(&fs)));
+            });
+        });
+    }
+
+    /// Puts an operation on a node, without a range, to the engine.
+    fn meta<T, R, W>(self: &Arc<Self>, kind: OpKind, on: On<'_>, reply: R, work: W)
+    where
+        R: FnOnce(FsResult<T>) + Send + 'static,
+        W: FnOnce(&Self, &Arc<Inode>) -> FsResult<T> + Send + 'static,
+    {
+        let On(caller, node, name) = on;
+        let inode = match self.inode(node) {
+            Ok(inode) => inode,
+            Err(error) => return reply(Err(error)),
+        };
+        let call = Call { kind, caller, inode: &Arc::clone(&inode), name, access: Access::Meta, range: None };
+        self.submit(&call, reply, move |fs| work(fs, &inode));
+    }
+
+    /// Calls `with` on the engine's form of an operation.
+    fn with_op(&self, call: &Call<'_>, with: impl FnOnce(&OpInfo<'_>)) {
+        let path = || match call.name {
+            None => self.path_if_linked(call.inode),
+            name => self.path(call.inode, name),
+        };
+        with(&OpInfo {
+            kind: call.kind,
+            ino: call.inode.key.ino,
+            access: call.access,
+            range: call.range,
+            caller: call.caller,
+            path: &path,
+        });
+    }
+}
+
+/// Who asks, on which node, and for which entry in it.
+#[derive(Clone, Copy)]
+struct On<'a>(Caller, u64, Option<&'a OsStr>);
+
+const fn key_of(stat: &Stat) -> FileKey {
+    FileKey { dev: stat.st_dev, ino: stat.st_ino }
+}
+
+/// The inode of an object, known or new, with one look-up more.
+fn meet(home: &Arc<Home>, object: Object, stat: &Stat) -> Arc<Inode> {
+    let (key, kind) = (key_of(stat), Kind::of_stat(stat));
+    let met = home.table.meet(NewInode { node: 0, generation: 0, key, kind, object, home: Arc::downgrade(home) });
+    if met.took_fd {
+        home.opened(&met.inode);
+    }
+    if let Some(gone) = met.replaced {
+        gone.tell_gone(home, gone.last_data_bytes());
+    }
+    met.inode
+}
+
+/// The attributes of an object; notes whether it has set-id bits.
+fn attr(inode: &Inode, stat: &Stat) -> Attr {
+    inode.note_mode(stat.st_mode);
+    Attr::new(inode.node, stat)
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read_locked<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write_locked<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}

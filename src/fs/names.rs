@@ -1,0 +1,260 @@
+//! Operations on names: look up, make, link, rename, remove, forget.
+//!
+//! Must not know: contents. Invariant: what is made belongs to the caller (if the daemon may give it away) with the mode
+//! that a local file system would give it, or is not made at all.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use super::inode::{Inode, SET_ID};
+use super::table::ROOT;
+use super::types::Kind;
+use super::{Caller, Entry, FileSystem, FsResult, On, attr, key_of, meet};
+use crate::backing::{self, Object, Stat, masked_by_thread};
+use crate::telemetry::event::OpKind;
+
+/// The set-group-id bit: of a directory, what is made in it takes its group.
+const SET_GID: u32 = 0o2000;
+/// `RENAME_EXCHANGE`
+const EXCHANGE: u32 = 2;
+
+impl FileSystem {
+    /// Looks up an entry; the kernel counts one look-up.
+    pub fn lookup(
+        self: &Arc<Self>,
+        c: Caller,
+        parent: u64,
+        name: &OsStr,
+        reply: impl FnOnce(FsResult<Entry>) + Send + 'static,
+    ) {
+        let wanted = name.to_owned();
+        self.meta(OpKind::Lookup, On(c, parent, Some(name)), reply, move |fs, dir| fs.do_lookup(dir, &wanted));
+    }
+
+    /// The kernel takes back `count` look-ups. Never held.
+    pub fn forget(&self, node: u64, count: u64) {
+        self.home.table.forget(node, count);
+    }
+
+    /// The target of a symbolic link.
+    pub fn readlink(self: &Arc<Self>, c: Caller, node: u64, reply: impl FnOnce(FsResult<Vec<u8>>) + Send + 'static) {
+        self.meta(OpKind::Readlink, On(c, node, None), reply, |fs, inode| Ok(fs.object(inode)?.read_link()?));
+    }
+
+    /// Makes a file, FIFO, socket or device. `mode` holds the type; `rdev` is what the kernel sent.
+    #[expect(clippy::too_many_arguments, reason = "they are the request's")]
+    pub fn mknod(
+        self: &Arc<Self>,
+        c: Caller,
+        parent: u64,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        rdev: u32,
+        reply: impl FnOnce(FsResult<Entry>) + Send + 'static,
+    ) {
+        let new = name.to_owned();
+        self.meta(OpKind::Mknod, On(c, parent, Some(name)), reply, move |fs, parent| {
+            let mode = masked_by_thread(mode, umask);
+            let (inode, entry) = fs.make(c, parent, &new, |dir| backing::make_node(dir, &new, mode, rdev.into()))?;
+            fs.note_created(&inode);
+            Ok(entry)
+        });
+    }
+
+    /// Makes a directory.
+    pub fn mkdir(
+        self: &Arc<Self>,
+        c: Caller,
+        parent: u64,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        reply: impl FnOnce(FsResult<Entry>) + Send + 'static,
+    ) {
+        let new = name.to_owned();
+        self.meta(OpKind::Mkdir, On(c, parent, Some(name)), reply, move |fs, parent| {
+            let mode = masked_by_thread(mode, umask);
+            Ok(fs.make(c, parent, &new, |dir| backing::make_dir(dir, &new, mode))?.1)
+        });
+    }
+
+    /// Makes a symbolic link to `target`.
+    pub fn symlink(
+        self: &Arc<Self>,
+        c: Caller,
+        parent: u64,
+        name: &OsStr,
+        target: &OsStr,
+        reply: impl FnOnce(FsResult<Entry>) + Send + 'static,
+    ) {
+        let (new, target) = (name.to_owned(), target.to_owned());
+        self.meta(OpKind::Symlink, On(c, parent, Some(name)), reply, move |fs, parent| {
+            Ok(fs.make(c, parent, &new, |dir| backing::make_symlink(dir, &new, &target))?.1)
+        });
+    }
+
+    /// Removes the name of anything but a directory.
+    pub fn unlink(
+        self: &Arc<Self>,
+        c: Caller,
+        parent: u64,
+        name: &OsStr,
+        reply: impl FnOnce(FsResult<()>) + Send + 'static,
+    ) {
+        let old = name.to_owned();
+        self.meta(OpKind::Unlink, On(c, parent, Some(name)), reply, move |fs, dir| {
+            let object = fs.object(dir)?;
+            let last = fs.last_name(&object, &old);
+            backing::remove(&object, &old, false)?;
+            last.inspect(|inode| inode.last_name_removed());
+            Ok(())
+        });
+    }
+
+    /// Removes an empty directory.
+    pub fn rmdir(
+        self: &Arc<Self>,
+        c: Caller,
+        parent: u64,
+        name: &OsStr,
+        reply: impl FnOnce(FsResult<()>) + Send + 'static,
+    ) {
+        let old = name.to_owned();
+        self.meta(OpKind::Rmdir, On(c, parent, Some(name)), reply, move |fs, dir| {
+            Ok(backing::remove(&fs.object(dir)?, &old, true)?)
+        });
+    }
+
+    /// Renames; `flags` as `renameat2(2)` has them.
+    #[expect(clippy::too_many_arguments, reason = "they are the request's")]
+    pub fn rename(
+        self: &Arc<Self>,
+        c: Caller,
+        parent: u64,
+        name: &OsStr,
+        new_parent: u64,
+        new_name: &OsStr,
+        flags: u32,
+        reply: impl FnOnce(FsResult<()>) + Send + 'static,
+    ) {
+        let (old, new) = (name.to_owned(), new_name.to_owned());
+        self.meta(OpKind::Rename, On(c, parent, Some(name)), reply, move |fs, from| {
+            let to = fs.inode(new_parent)?;
+            let target = fs.object(&to)?;
+            let last = if flags == 0 { fs.last_name(&target, &new) } else { None };
+            backing::rename(&fs.object(from)?, &old, &target, &new, flags)?;
+            last.inspect(|inode| inode.last_name_removed());
+            fs.renamed(&to, &new)?;
+            if flags & EXCHANGE != 0 { fs.renamed(from, &old) } else { Ok(()) }
+        });
+    }
+
+    /// Gives the object `node` one more name.
+    pub fn link(
+        self: &Arc<Self>,
+        c: Caller,
+        node: u64,
+        new_parent: u64,
+        new_name: &OsStr,
+        reply: impl FnOnce(FsResult<Entry>) + Send + 'static,
+    ) {
+        let new = new_name.to_owned();
+        self.meta(OpKind::Link, On(c, new_parent, Some(new_name)), reply, move |fs, dir| {
+            let object = fs.object(&fs.inode(node)?)?;
+            backing::link(&object, &fs.object(dir)?, &new)?;
+            let stat = object.stat()?;
+            Ok(fs.enter(dir, &new, object, &stat).1)
+        });
+    }
+
+    /// A look-up, done.
+    pub(super) fn do_lookup(&self, dir: &Arc<Inode>, name: &OsStr) -> FsResult<Entry> {
+        match name.as_bytes() {
+            b"." => return self.known(dir),
+            // By what is known of the tree, never by the backing's "..": that may lie outside.
+            b".." if dir.node == ROOT => return self.known(dir),
+            b".." => return self.known(&self.parent(dir)),
+            _ => {}
+        }
+        let parent = self.object(dir)?;
+        let object = Object::named(self.with_room(|| backing::open_path(&parent, name))?);
+        let stat = object.stat()?;
+        Ok(self.enter(dir, name, object, &stat).1)
+    }
+
+    /// The directory that `dir` was last found in; the root for what has lost it.
+    pub(super) fn parent(&self, dir: &Arc<Inode>) -> Arc<Inode> {
+        dir.with_name(|parent, _| parent).unwrap_or_else(|| Arc::clone(&self.root))
+    }
+
+    fn known(&self, inode: &Arc<Inode>) -> FsResult<Entry> {
+        let object = self.object(inode)?;
+        let stat = object.stat()?;
+        let inode = meet(&self.home, object, &stat);
+        Ok(Entry { attr: attr(&inode, &stat), generation: inode.generation })
+    }
+
+    /// The file that is called `name` in `dir`, if it has no other name.
+    fn last_name(&self, dir: &Object, name: &OsStr) -> Option<Arc<Inode>> {
+        let stat = backing::stat_name(dir, name).ok()?;
+        let only = stat.st_nlink == 1 && Kind::of_stat(&stat) == Kind::RegularFile;
+        if only { self.home.table.find(key_of(&stat)) } else { None }
+    }
+
+    /// Whatever is called `name` in `dir` now is known by that name from now on.
+    fn renamed(&self, dir: &Arc<Inode>, name: &OsStr) -> FsResult<()> {
+        // Gone already: somebody else works in the backing.
+        let Ok(stat) = backing::stat_name(&self.object(dir)?, name) else { return Ok(()) };
+        if let Some(inode) = self.home.table.find(key_of(&stat)) {
+            inode.set_name(dir, name);
+        }
+        Ok(())
+    }
+
+    /// Makes an object, gives it to the caller, and tells the kernel of it.
+    fn make(
+        &self,
+        c: Caller,
+        parent: &Arc<Inode>,
+        name: &OsStr,
+        make: impl FnOnce(&Object) -> backing::Result<()>,
+    ) -> FsResult<(Arc<Inode>, Entry)> {
+        let dir = self.object(parent)?;
+        make(&dir)?;
+        let finished = self.with_room(|| backing::open_path(&dir, name)).and_then(|fd| {
+            let object = Object::named(fd);
+            let stat = self.give_to(c, &dir, &object)?;
+            Ok((object, stat))
+        });
+        match finished {
+            Ok((object, stat)) => Ok(self.enter(parent, name, object, &stat)),
+            Err(error) => {
+                // Whichever of the two it was; it is new, and so empty.
+                let _ = backing::remove(&dir, name, false).or_else(|_| backing::remove(&dir, name, true));
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives a new object to the caller; its attributes then.
+    pub(super) fn give_to(&self, c: Caller, dir: &Object, object: &Object) -> FsResult<Stat> {
+        let made = object.stat()?;
+        if !self.is_root || (made.st_uid == c.uid && made.st_gid == c.gid) {
+            return Ok(made);
+        }
+        let inherits = dir.stat()?.st_mode & SET_GID != 0;
+        let gid = (!inherits && made.st_gid != c.gid).then_some(c.gid);
+        let uid = (made.st_uid != c.uid).then_some(c.uid);
+        if uid.is_none() && gid.is_none() {
+            return Ok(made);
+        }
+        object.chown(uid, gid)?;
+        // A new owner costs everything but a directory its set-id bits.
+        if made.st_mode & SET_ID != 0 && Kind::of_stat(&made) != Kind::Directory {
+            object.chmod(made.st_mode)?;
+        }
+        Ok(object.stat()?)
+    }
+}

@@ -1,0 +1,169 @@
+//! Which node is which object.
+//!
+//! Must not know: names, attributes, operations. Invariant: as long as an object is known (to the kernel, or to an
+//! operation that is under way), the same device and inode number give the same [`Inode`]; a node is used for one
+//! object at a time.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
+
+use super::inode::{Inode, NewInode};
+use super::{locked, read_locked, write_locked};
+use crate::model::FileKey;
+
+/// The root's node.
+pub(super) const ROOT: u64 = 1;
+/// Nodes from here on are not the backing's inode numbers.
+const MADE_UP: u64 = 1 << 63;
+const SHARDS: usize = 64;
+
+type Map<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;
+type Keys = Map<FileKey, Weak<Inode>>;
+
+/// Hashes inode numbers: they need mixing, not protection from attackers.
+#[derive(Debug, Default)]
+pub(super) struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u64(byte.into()));
+    }
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    fn finish(&self) -> u64 {
+        self.0.rotate_left(26)
+    }
+}
+
+/// What became of an object that was met.
+pub(super) struct Met {
+    /// Its inode, with one look-up more.
+    pub(super) inode: Arc<Inode>,
+    /// It keeps the descriptor it was met by.
+    pub(super) took_fd: bool,
+    /// An object that had the number before and is gone.
+    pub(super) replaced: Option<Arc<Inode>>,
+}
+
+/// The table.
+#[derive(Debug)]
+pub(super) struct Table {
+    keys: [Mutex<Keys>; SHARDS],
+    nodes: [RwLock<Map<u64, Arc<Inode>>>; SHARDS],
+    root: FileKey,
+    made_up: AtomicU64,
+    generations: AtomicU64,
+}
+
+impl Table {
+    /// An empty table; the object `root` gets node 1 when it is met.
+    pub(super) fn new(root: FileKey) -> Self {
+        Self {
+            keys: std::array::from_fn(|_| Mutex::default()),
+            nodes: std::array::from_fn(|_| RwLock::default()),
+            root,
+            made_up: AtomicU64::new(MADE_UP),
+            generations: AtomicU64::new(1),
+        }
+    }
+
+    /// The object of a node.
+    pub(super) fn get(&self, node: u64) -> Option<Arc<Inode>> {
+        read_locked(&self.nodes[shard(node)]).get(&node).cloned()
+    }
+
+    /// The object with a device and inode number, if it is known.
+    pub(super) fn find(&self, key: FileKey) -> Option<Arc<Inode>> {
+        locked(&self.keys[shard(key.ino)]).get(&key).and_then(Weak::upgrade)
+    }
+
+    /// The object that `new` has a descriptor of: the known one, or else a new one (whose node and generation are
+    /// chosen here).
+    pub(super) fn meet(&self, new: NewInode) -> Met {
+        let key = new.key;
+        let (mut keys, known) = self.known(key);
+        if let Some(inode) = &known
+            && let Some(took_fd) = inode.meet(&new.object)
+        {
+            if inode.lookups.fetch_add(1, Ordering::Relaxed) == 0 {
+                write_locked(&self.nodes[shard(inode.node)]).insert(inode.node, Arc::clone(inode));
+            }
+            return Met { inode: Arc::clone(inode), took_fd, replaced: None };
+        }
+        let node = self.new_node(key);
+        let generation = self.generations.fetch_add(1, Ordering::Relaxed);
+        let inode = Arc::new(Inode::new(NewInode { node, generation, ..new }));
+        inode.lookups.store(1, Ordering::Relaxed);
+        keys.insert(key, Arc::downgrade(&inode));
+        write_locked(&self.nodes[shard(node)]).insert(node, Arc::clone(&inode));
+        Met { inode, took_fd: true, replaced: known }
+    }
+
+    /// The inode of `key`, with the lock that its keys are under. One that is about to end is waited for: what it tells
+    /// the books at its end must come before what its successor tells them.
+    fn known(&self, key: FileKey) -> (MutexGuard<'_, Keys>, Option<Arc<Inode>>) {
+        loop {
+            let keys = locked(&self.keys[shard(key.ino)]);
+            match keys.get(&key).map(Weak::upgrade) {
+                None => return (keys, None),
+                Some(Some(inode)) => return (keys, Some(inode)),
+                Some(None) => drop(keys),
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Takes back `count` look-ups; the root is never forgotten.
+    pub(super) fn forget(&self, node: u64, count: u64) {
+        let Some(inode) = self.get(node).filter(|_| node != ROOT) else { return };
+        let keys = locked(&self.keys[shard(inode.key.ino)]);
+        let left = inode.lookups.load(Ordering::Relaxed).saturating_sub(count);
+        inode.lookups.store(left, Ordering::Relaxed);
+        let last = if left == 0 { write_locked(&self.nodes[shard(node)]).remove(&node) } else { None };
+        // The end of an inode takes the lock on its key: let go of that first.
+        drop(keys);
+        drop(last);
+    }
+
+    /// The number of an inode has ended.
+    pub(super) fn drop_key(&self, key: FileKey, inode: *const Inode) {
+        let mut keys = locked(&self.keys[shard(key.ino)]);
+        if keys.get(&key).is_some_and(|known| std::ptr::eq(known.as_ptr(), inode)) {
+            keys.remove(&key);
+        }
+    }
+
+    /// The node that the entry with inode number `ino` in a directory on device `dev` has or would get.
+    pub(super) fn node_of(&self, dev: u64, ino: u64) -> u64 {
+        if (FileKey { dev, ino }) == self.root { ROOT } else { ino }
+    }
+
+    fn new_node(&self, key: FileKey) -> u64 {
+        if key == self.root {
+            return ROOT;
+        }
+        let own = key.dev == self.root.dev && key.ino > ROOT && key.ino < MADE_UP;
+        if own && !read_locked(&self.nodes[shard(key.ino)]).contains_key(&key.ino) {
+            return key.ino;
+        }
+        self.made_up.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The device of the root.
+    pub(super) const fn root_dev(&self) -> u64 {
+        self.root.dev
+    }
+
+    /// How many objects the kernel knows.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.nodes.iter().map(|nodes| read_locked(nodes).len()).sum()
+    }
+}
+
+fn shard(number: u64) -> usize {
+    usize::try_from(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58).unwrap_or(0)
+}
