@@ -4,6 +4,7 @@ pub mod backing;
 pub mod engine;
 pub mod freeze;
 pub mod fs;
+pub mod fuse;
 pub mod model;
 pub mod options;
 pub mod seed;

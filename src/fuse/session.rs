@@ -1,0 +1,323 @@
+//! A mount with a running daemon: how it comes, how it is ended.
+//!
+//! Must not know: what is injected. Invariant: no call here blocks longer than the time it is given, and a [`Session`]
+//! that is gone leaves nothing in the mount table.
+
+use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::attach::{Detach, MountOptions, Unattached, detach};
+use super::error::MountError;
+use super::kernel::{self, MountIdentity, identity_at};
+use super::{Adapter, ConnectionId, interrupt};
+
+use crate::fs::{CacheMode, FileSystem};
+use crate::time::Deadline;
+
+/// What [`Drop`] grants an unmount that nobody asked for.
+const DROP_LIMIT: Duration = Duration::from_secs(5);
+/// How long the daemon's threads may take to see that their connection was aborted.
+const ABORT_LIMIT: Duration = Duration::from_secs(1);
+
+/// How a volume is mounted.
+#[derive(Debug, Clone)]
+pub struct MountSpec {
+    /// Where: a canonical path, checked by [`super::check`].
+    pub mountpoint: PathBuf,
+    /// The source in the mount table; the backing's path, so that overlapping volumes see each other.
+    pub fsname: String,
+    /// What the kernel caches.
+    pub cache: CacheMode,
+    /// The kernel's `max_background`.
+    pub queue_depth: u16,
+    /// FUSE threads. From 1 to 64.
+    pub threads: usize,
+    /// Users other than the one who mounts may use it.
+    pub allow_other: bool,
+    /// Mounted read-only.
+    pub read_only: bool,
+}
+
+/// How an unmount went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unmounted {
+    /// Nobody used it.
+    Clean,
+    /// It was used: detached at once, and its users were done in time.
+    Detached,
+    /// It was used or stood still until the time was over: the connection was cut, its users got errors.
+    Aborted,
+    /// Somebody else had unmounted it.
+    Gone,
+}
+
+/// Why the daemon's threads ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// The kernel closed the connection: unmounted or aborted.
+    Closed,
+    /// The threads could not go on.
+    Failed(String),
+}
+
+/// A mount with a running daemon.
+pub struct Session {
+    mountpoint: PathBuf,
+    identity: MountIdentity,
+    warnings: Vec<String>,
+    end: Arc<End>,
+}
+
+impl Session {
+    /// Mounts. `on_identity` is called when it is known which mount it will be, before anybody can see it (as root;
+    /// `fusermount3` puts it in place at once): what a guard needs to hear. An error from it ends the attempt.
+    pub fn mount(
+        fs: Arc<FileSystem>,
+        spec: &MountSpec,
+        on_identity: impl FnOnce(MountIdentity) -> io::Result<()>,
+    ) -> Result<Self, MountError> {
+        Self::mount_any(Adapter::new(fs, spec), spec, on_identity)
+    }
+
+    fn mount_any<F: fuser::Filesystem>(
+        filesystem: F,
+        spec: &MountSpec,
+        on_identity: impl FnOnce(MountIdentity) -> io::Result<()>,
+    ) -> Result<Self, MountError> {
+        let options =
+            MountOptions { fsname: spec.fsname.clone(), allow_other: spec.allow_other, read_only: spec.read_only };
+        let unattached = Unattached::new(&spec.mountpoint, &options)?;
+        let identity = unattached.identity();
+        on_identity(identity).map_err(|cause| failed(spec, "guard", cause))?;
+        let session = fuse_session(filesystem, spec, &unattached).map_err(|cause| failed(spec, "handshake", cause))?;
+        let warnings = warnings(spec, interrupt::disable(unattached.device(), unattached.root()));
+        let end = Arc::new(End::default());
+        serve(session, Arc::clone(&end)).map_err(|cause| failed(spec, "threads", cause))?;
+        unattached.attach()?;
+        kernel::tune_bdi(identity.connection, spec.cache);
+        Ok(Self { mountpoint: spec.mountpoint.clone(), identity, warnings, end })
+    }
+
+    /// Where it is mounted.
+    pub fn mountpoint(&self) -> &Path {
+        &self.mountpoint
+    }
+
+    /// The connection's number.
+    pub const fn connection_id(&self) -> ConnectionId {
+        self.identity.connection
+    }
+
+    /// Which mount it is.
+    pub const fn identity(&self) -> MountIdentity {
+        self.identity
+    }
+
+    /// What is not as it should be, one line each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Why the daemon's threads ended; `None` while they run.
+    pub fn ending(&self) -> Option<Ending> {
+        self.end.lock().ending.clone()
+    }
+
+    /// Waits until the daemon's threads have ended, for example because somebody unmounted it; whether they have.
+    pub fn wait_ended(&self, within: Duration) -> bool {
+        self.end.wait(within)
+    }
+
+    /// Has `call` called once when the daemon's threads have ended, on a thread of the session; at once if they have.
+    pub fn on_ended(&self, call: impl FnOnce(Ending) + Send + 'static) {
+        self.end.on_ended(Box::new(call));
+    }
+
+    /// Cuts the connection: whoever waits in it gets an error at once. It stays in the mount table.
+    pub fn abort(&self) -> io::Result<()> {
+        kernel::abort(self.identity.connection)
+    }
+
+    /// Unmounts within `within` and one second more: plainly if nobody uses it, else lazily; who still uses it or stands
+    /// still at the end of the time is cut off. Held operations must have been released before.
+    ///
+    /// An error means that threads of the daemon still hang, in the backing; nothing is mounted even so.
+    pub fn unmount(&self, within: Duration) -> io::Result<Unmounted> {
+        let deadline = Deadline::after(within);
+        let detached = detach_in_time(&self.mountpoint, self.identity, deadline);
+        if self.wait_ended(deadline.left()) {
+            return detached.unwrap_or(Ok(Unmounted::Aborted));
+        }
+        let aborted = self.abort();
+        if !matches!(detached, Some(Ok(_))) && self.is_in_place() {
+            detach(&self.mountpoint, Detach::Lazily)?;
+        }
+        if self.wait_ended(ABORT_LIMIT) {
+            return Ok(Unmounted::Aborted);
+        }
+        aborted.and(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Whether it is still in the mount table where it was put.
+    pub fn is_in_place(&self) -> bool {
+        is_in_place(&self.mountpoint, self.identity)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.ending().is_none() || self.is_in_place() {
+            let _nobody_to_tell = self.unmount(DROP_LIMIT);
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("mountpoint", &self.mountpoint)
+            .field("identity", &self.identity)
+            .field("ending", &self.ending())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The end of the daemon's threads, for those who wait for it.
+#[derive(Default)]
+struct End {
+    state: Mutex<EndState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct EndState {
+    ending: Option<Ending>,
+    call: Option<Box<dyn FnOnce(Ending) + Send>>,
+}
+
+impl End {
+    /// A panic while the lock was held leaves nothing half done.
+    fn lock(&self) -> MutexGuard<'_, EndState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait(&self, within: Duration) -> bool {
+        let running = |state: &mut EndState| state.ending.is_none();
+        let waited = self.changed.wait_timeout_while(self.lock(), within, running);
+        waited.unwrap_or_else(PoisonError::into_inner).0.ending.is_some()
+    }
+
+    fn set(&self, ending: Ending) {
+        let mut state = self.lock();
+        state.ending = Some(ending.clone());
+        let call = state.call.take();
+        drop(state);
+        self.changed.notify_all();
+        if let Some(call) = call {
+            call(ending);
+        }
+    }
+
+    fn on_ended(&self, call: Box<dyn FnOnce(Ending) + Send>) {
+        let mut state = self.lock();
+        match state.ending.clone() {
+            Some(ending) => {
+                drop(state);
+                call(ending);
+            }
+            None => state.call = Some(call),
+        }
+    }
+}
+
+fn fuse_session<F: fuser::Filesystem>(
+    filesystem: F,
+    spec: &MountSpec,
+    unattached: &Unattached,
+) -> io::Result<fuser::Session<F>> {
+    let mut config = fuser::Config::default();
+    config.n_threads = Some(spec.threads);
+    // Each thread has its own queue of requests under way: no common lock between their replies.
+    config.clone_fd = spec.threads > 1;
+    // Who may enter is the kernel's to decide. fuser's own check would also refuse what the kernel sends in its own
+    // name, such as the times of a file at write-back.
+    let device = unattached.device().as_fd().try_clone_to_owned()?;
+    fuser::Session::from_fd(filesystem, device, fuser::SessionACL::All, config)
+}
+
+/// Runs the daemon's threads, and one that waits for their end.
+fn serve<F: fuser::Filesystem>(session: fuser::Session<F>, end: Arc<End>) -> io::Result<()> {
+    std::thread::Builder::new().name("stunfs-session".into()).spawn(move || {
+        end.set(match session.run() {
+            Ok(()) => Ending::Closed,
+            Err(cause) => Ending::Failed(cause.to_string()),
+        });
+    })?;
+    Ok(())
+}
+
+/// Detaches on a thread of its own, since unmounting waits for write-back; `None` if it is not done in time.
+fn detach_in_time(mountpoint: &Path, identity: MountIdentity, deadline: Deadline) -> Option<io::Result<Unmounted>> {
+    let (tell, result) = channel();
+    let path = mountpoint.to_owned();
+    let started = std::thread::Builder::new().name("stunfs-unmount".into()).spawn(move || {
+        let _caller_may_be_gone = tell.send(detach_ours(&path, identity));
+    });
+    if let Err(cause) = started {
+        return Some(Err(cause));
+    }
+    result.recv_timeout(deadline.left()).ok()
+}
+
+fn detach_ours(mountpoint: &Path, identity: MountIdentity) -> io::Result<Unmounted> {
+    if !is_in_place(mountpoint, identity) {
+        return Ok(Unmounted::Gone);
+    }
+    match detach(mountpoint, Detach::IfUnused) {
+        Ok(()) => Ok(Unmounted::Clean),
+        Err(cause) if cause.kind() == io::ErrorKind::ResourceBusy => {
+            detach(mountpoint, Detach::Lazily).map(|()| Unmounted::Detached)
+        }
+        Err(cause) => Err(cause),
+    }
+}
+
+fn is_in_place(mountpoint: &Path, identity: MountIdentity) -> bool {
+    matches!(identity_at(mountpoint), Ok(Some(found)) if found == identity)
+}
+
+fn failed(spec: &MountSpec, step: &'static str, cause: io::Error) -> MountError {
+    MountError::Failed { mountpoint: spec.mountpoint.clone(), step, cause }
+}
+
+fn warnings(spec: &MountSpec, interrupts: io::Result<()>) -> Vec<String> {
+    let interrupts = interrupts.err().map(|cause| {
+        format!("processes that wait for this volume may show state S instead of D until the first signal ({cause})")
+    });
+    let mut warnings: Vec<String> = interrupts.into_iter().collect();
+    if !rustix::process::getuid().is_root() {
+        warnings.extend(limits_of_users(spec, kernel::max_user_background()));
+    }
+    warnings
+}
+
+/// What is different for users other than root. `granted`: the largest `max_background` that the kernel gives them.
+fn limits_of_users(spec: &MountSpec, granted: Option<u32>) -> Vec<String> {
+    let owners = if spec.allow_other {
+        "not root: whatever others make on the volume belongs to you, and nobody can chown"
+    } else {
+        "not root: only you can use the volume (--allow-other changes that), and nobody can chown"
+    };
+    let depth = granted
+        .filter(|granted| u32::from(spec.queue_depth) > *granted)
+        .map(|granted| format!("not root: queue depth {} is limited to {granted}", spec.queue_depth));
+    std::iter::once(owners.to_owned()).chain(depth).collect()
+}
+
+#[cfg(test)]
+mod tests;
