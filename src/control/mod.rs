@@ -1,0 +1,22 @@
+//! A running volume's control socket: HTTP and JSON over a Unix socket, its client, and the metrics port.
+//!
+//! Must not know: FUSE, the engine; a volume is a [`Target`]. Invariant: a request is acknowledged after its effect, and
+//! no client, however it behaves, holds up the volume or another client.
+
+mod client;
+mod protocol;
+mod routes;
+mod server;
+mod socket;
+mod stream;
+
+pub use client::{Client, ClientError, EventLines, Reply};
+pub use protocol::{
+    Counters, DiscardReply, EventsStatus, GrowReply, HeldOp, HeldPage, ReleaseReply, ResumeReply, Status, StatusReply,
+    StunReply, StunStatus, Target, TargetError,
+};
+pub use server::{ControlServer, Limits, MetricsServer};
+pub use socket::{ControlError, FindError, default_socket, find_socket};
+
+#[cfg(test)]
+mod tests;

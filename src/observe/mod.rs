@@ -1,0 +1,8 @@
+//! What happens around a volume, seen from outside: the kernel's log, and the tasks that wait.
+//!
+//! Must not know: the engine, FUSE, a volume's settings. Invariant: looking changes nothing, except for [`sysctl`],
+//! which puts back what it changed.
+
+pub mod kmsg;
+pub mod procfs;
+pub mod sysctl;

@@ -1,0 +1,216 @@
+//! Writers: files that are created, appended to record by record, renamed when full, unlinked when old.
+//!
+//! Must not know: threads, time. Invariant: a record is told as written only after the calls that make it so have
+//! succeeded, and as gone before its file is unlinked; after an error the next record goes to a new file, so that no
+//! record follows half another.
+
+use std::collections::VecDeque;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use super::measure::{Meter, Op};
+use super::record::encode;
+use super::run::Worker;
+use super::{Kind, WorkloadOptions};
+
+/// When records are synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sync {
+    Never,
+    EachRecord,
+    EachFile,
+}
+
+/// What a writer's files look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shape {
+    record_bytes: usize,
+    records_per_file: u64,
+    /// Full files beyond this number are unlinked, the oldest first.
+    keep: Option<usize>,
+    /// Files are written under another name, and get their own when they are full.
+    rename: bool,
+    sync: Sync,
+}
+
+impl Shape {
+    const fn of(kind: Kind, fsync: bool) -> Self {
+        let (record_bytes, records_per_file, keep, rename) = match kind {
+            Kind::Fluentd => (300, 20, Some(8), true),
+            // About 256 KiB a file, 5 of them.
+            Kind::Logger => (300, 870, Some(4), true),
+            Kind::Churn => (4096, 1, Some(64), false),
+            Kind::Reader | Kind::Backup => (1 << 20, 64, None, true),
+        };
+        let sync = match kind {
+            _ if !fsync => Sync::Never,
+            Kind::Logger | Kind::Churn => Sync::EachRecord,
+            Kind::Fluentd | Kind::Reader | Kind::Backup => Sync::EachFile,
+        };
+        Self { record_bytes, records_per_file, keep, rename, sync }
+    }
+}
+
+/// The file that is being written.
+#[derive(Debug)]
+struct Open {
+    file: File,
+    path: PathBuf,
+    first: u64,
+}
+
+/// A file that is not written any more.
+#[derive(Debug)]
+struct Full {
+    path: PathBuf,
+    records: RangeInclusive<u64>,
+}
+
+/// One writer.
+#[derive(Debug)]
+pub(super) struct Appender {
+    shape: Shape,
+    seed: u64,
+    dir: PathBuf,
+    name: String,
+    /// The next record's number.
+    next: u64,
+    open: Option<Open>,
+    full: VecDeque<Full>,
+}
+
+impl Appender {
+    /// A writer called `name`, which goes on where an earlier one of that name ended.
+    pub(super) fn new(options: &WorkloadOptions, name: &str, meter: &Meter) -> io::Result<Self> {
+        let shape = Shape::of(options.kind, options.fsync);
+        let mut full = VecDeque::new();
+        for (first, path) in meter.time(Op::List, || earlier_files(&options.dir, name))? {
+            full.push_back(Full { path, records: first..=first.saturating_add(shape.records_per_file - 1) });
+        }
+        let next = full.back().map_or(0, |file| file.records.end().saturating_add(1));
+        let (dir, name) = (options.dir.clone(), name.to_owned());
+        Ok(Self { shape, seed: options.seed, dir, name, next, open: None, full })
+    }
+
+    /// Writes the next record, with all that is due before and after it.
+    fn write_next(&mut self, meter: &Meter) -> io::Result<()> {
+        let number = self.next;
+        // Also after an error: a file that could not be created may be there all the same.
+        self.next += 1;
+        let mut open = match self.open.take() {
+            Some(open) => open,
+            None => self.create(number, meter)?,
+        };
+        let written = self.append(&mut open, number, meter);
+        let is_full = self.next - open.first >= self.shape.records_per_file;
+        match written {
+            Ok(()) if is_full => self.finish(open, meter),
+            Ok(()) => {
+                self.open = Some(open);
+                Ok(())
+            }
+            Err(error) => {
+                self.put_away(open.path, open.first);
+                Err(error)
+            }
+        }
+    }
+
+    fn create(&self, first: u64, meter: &Meter) -> io::Result<Open> {
+        let path = self.path(first, if self.shape.rename { "open" } else { "log" });
+        let file = meter.time(Op::Create, || OpenOptions::new().append(true).create_new(true).open(&path))?;
+        Ok(Open { file, path, first })
+    }
+
+    fn append(&self, open: &mut Open, number: u64, meter: &Meter) -> io::Result<()> {
+        let record = encode(self.seed, &self.name, number, self.shape.record_bytes);
+        meter.time(Op::Write, || open.file.write_all(&record))?;
+        if self.shape.sync == Sync::EachRecord {
+            meter.time(Op::Fsync, || open.file.sync_all())?;
+        }
+        if self.shape.sync != Sync::EachFile {
+            meter.written(number..=number);
+        }
+        Ok(())
+    }
+
+    /// Syncs, closes and renames a file, and unlinks what is too old.
+    fn finish(&mut self, open: Open, meter: &Meter) -> io::Result<()> {
+        let Open { file, path, first } = open;
+        let done = self.close(file, &path, first, meter);
+        let path = if done.is_ok() { self.path(first, "log") } else { path };
+        self.put_away(path, first);
+        done?;
+        self.expire(meter)
+    }
+
+    fn close(&self, file: File, path: &Path, first: u64, meter: &Meter) -> io::Result<()> {
+        if self.shape.sync == Sync::EachFile {
+            meter.time(Op::Fsync, || file.sync_all())?;
+            meter.written(first..=self.next - 1);
+        }
+        meter.time(Op::Close, || {
+            drop(file);
+            Ok(())
+        })?;
+        if self.shape.rename {
+            meter.time(Op::Rename, || fs::rename(path, self.path(first, "log")))?;
+        }
+        Ok(())
+    }
+
+    fn put_away(&mut self, path: PathBuf, first: u64) {
+        self.full.push_back(Full { path, records: first..=self.next - 1 });
+    }
+
+    fn expire(&mut self, meter: &Meter) -> io::Result<()> {
+        let Some(keep) = self.shape.keep else { return Ok(()) };
+        while self.full.len() > keep {
+            let Some(old) = self.full.pop_front() else { break };
+            meter.retired(old.records);
+            meter.time(Op::Unlink, || fs::remove_file(&old.path))?;
+        }
+        Ok(())
+    }
+
+    fn path(&self, first: u64, end: &str) -> PathBuf {
+        self.dir.join(format!("{}.{first:012}.{end}", self.name))
+    }
+}
+
+impl Worker for Appender {
+    fn step(&mut self, meter: &Meter) -> io::Result<()> {
+        self.write_next(meter)
+    }
+
+    /// Closes the file that is open; where files are synced, this one is, too.
+    fn end(&mut self, meter: &Meter) -> io::Result<()> {
+        self.open.take().map_or(Ok(()), |open| self.finish(open, meter))
+    }
+}
+
+/// The files of writer `name`, with the number of the first record in each, in order.
+fn earlier_files(dir: &Path, name: &str) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if let Some((writer, first)) = entry.file_name().to_str().and_then(parse_name)
+            && writer == name
+        {
+            found.push((first, entry.path()));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Writer and first number out of `fluentd-0.000000000040.log`; none for files that are not ours.
+pub(super) fn parse_name(file: &str) -> Option<(&str, u64)> {
+    let stem = file.strip_suffix(".log").or_else(|| file.strip_suffix(".open"))?;
+    let (writer, first) = stem.split_once('.')?;
+    let (kind, thread) = writer.rsplit_once('-')?;
+    let ours = kind.parse::<Kind>().is_ok() && thread.parse::<u16>().is_ok();
+    Some((writer, first.parse().ok().filter(|_| ours)?))
+}

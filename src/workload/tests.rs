@@ -1,0 +1,230 @@
+//! Workloads on a temporary directory; hanging and failing file systems are played by other workers.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::measure::Meter;
+use super::run::{Worker, run_workers};
+use super::*;
+use crate::time::{Clock, SimTime, pause};
+
+static NOT_STOPPED: AtomicBool = AtomicBool::new(false);
+
+fn options(kind: Kind, dir: &Path, count: u64) -> WorkloadOptions {
+    WorkloadOptions { count: Some(count), every: None, seed: 7, ..WorkloadOptions::new(kind, dir) }
+}
+
+fn run_here(options: &WorkloadOptions) -> Report {
+    run(options, &NOT_STOPPED, |_| ()).unwrap()
+}
+
+fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+    entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect()
+}
+
+#[test]
+fn a_chunk_has_20_records_and_8_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = run_here(&options(Kind::Fluentd, dir.path(), 190));
+    assert_eq!((report.records, report.is_clean()), (190, true), "{report:?}");
+    let names: Vec<_> = files(dir.path()).into_keys().collect();
+    let expected: Vec<_> = (2..10).map(|chunk| format!("fluentd-0.{:012}.log", chunk * 20)).collect();
+    assert_eq!(names, expected);
+    let verified = report.verified.unwrap();
+    assert_eq!((verified.files, verified.records, verified.lost), (8, 150, 0));
+    assert_eq!(report.ops[&Op::Write].count, 190);
+    assert_eq!(
+        (report.ops[&Op::Create].count, report.ops[&Op::Rename].count, report.ops[&Op::Unlink].count),
+        (10, 10, 2)
+    );
+    assert!(!report.ops.contains_key(&Op::Fsync));
+    assert_eq!(report.kept, [Kept { writer: "fluentd-0".into(), records: vec![(40, 189)] }]);
+}
+
+#[test]
+fn every_kind_runs_clean_and_goes_on_where_it_ended() {
+    for kind in Kind::ALL {
+        for fsync in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let count = if kind == Kind::Backup { 3 } else { 70 };
+            let options = WorkloadOptions { threads: 2, fsync, ..options(kind, dir.path(), count) };
+            for _ in 0..2 {
+                let report = run_here(&options);
+                assert_eq!((report.records, report.is_clean()), (2 * count, true), "{report:?}");
+                assert_eq!(report.verified.as_ref().map(|verified| verified.damaged), Some(0));
+                let text = serde_json::to_string(&report).unwrap();
+                assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
+            }
+            assert_eq!(verify(dir.path(), None).unwrap().lost, 0);
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_writes_the_same_bytes() {
+    let written = [7, 7, 8].map(|seed| {
+        let dir = tempfile::tempdir().unwrap();
+        run_here(&WorkloadOptions { seed, ..options(Kind::Logger, dir.path(), 50) });
+        files(dir.path())
+    });
+    assert_eq!(written[0], written[1]);
+    assert_ne!(written[0], written[2]);
+}
+
+#[test]
+fn what_is_lost_is_found_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = run_here(&options(Kind::Fluentd, dir.path(), 100));
+    let chunk = |first: u64| dir.path().join(format!("fluentd-0.{first:012}.log"));
+    fs::remove_file(chunk(40)).unwrap();
+    let torn = fs::read(chunk(80)).unwrap();
+    fs::write(chunk(80), &torn[..torn.len() - 450]).unwrap();
+    let mut zeroed = fs::read(chunk(0)).unwrap();
+    zeroed[300..900].fill(0);
+    fs::write(chunk(0), zeroed).unwrap();
+    fs::write(dir.path().join("of-others.log"), "not ours").unwrap();
+
+    let verified = verify(dir.path(), Some(&report.kept)).unwrap();
+    let lost = vec![(1, 2), (40, 59), (98, 99)];
+    assert_eq!(verified.lost_records, [Kept { writer: "fluentd-0".into(), records: lost }]);
+    assert_eq!((verified.lost, verified.records, verified.files), (24, 76, 4));
+    assert_eq!(verified.damaged, 2, "a tear, and zeroes");
+    assert_eq!(verify(dir.path(), None).unwrap().lost, 2, "only what a later record of the file proves");
+}
+
+#[test]
+fn time_ends_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::start();
+    let options = WorkloadOptions {
+        duration: Duration::from_millis(300),
+        every: Some(Duration::from_millis(10)),
+        progress: Duration::from_millis(50),
+        ..WorkloadOptions::new(Kind::Churn, dir.path())
+    };
+    let mut told = Vec::new();
+    let report = run(&options, &NOT_STOPPED, |progress| told.push(progress.clone())).unwrap();
+    assert!((1..=report.elapsed_us / 10_000 + 1).contains(&report.records), "no faster than asked: {report:?}");
+    assert!(clock.now().since(SimTime::ZERO) >= Duration::from_millis(300));
+    assert!(told.len() >= 2 && told.is_sorted_by_key(|progress| progress.records), "{told:?}");
+    assert!(report.longest_gap_us >= 9_000);
+}
+
+#[test]
+fn stop_ends_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = WorkloadOptions {
+        duration: Duration::from_secs(3600),
+        progress: Duration::from_millis(20),
+        ..WorkloadOptions::new(Kind::Logger, dir.path())
+    };
+    let stop = AtomicBool::new(false);
+    let report = run(&options, &stop, |_| stop.store(true, Ordering::Relaxed)).unwrap();
+    assert!(report.is_clean() && report.elapsed_us < 60_000_000);
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_an_error_in_one_line() {
+    let options = options(Kind::Fluentd, Path::new("/nonexistent/dir"), 1);
+    let error = run(&options, &NOT_STOPPED, |_| ()).unwrap_err().to_string();
+    assert!(error.contains("/nonexistent/dir") && !error.contains('\n'), "{error}");
+    let none = WorkloadOptions { threads: 0, ..options };
+    assert!(matches!(run(&none, &NOT_STOPPED, |_| ()), Err(WorkloadError::Options(_))));
+}
+
+/// Hangs in its third write for far longer than anybody waits.
+struct Hanging(u64);
+
+impl Worker for Hanging {
+    fn step(&mut self, meter: &Meter) -> io::Result<()> {
+        self.0 += 1;
+        let long = if self.0 == 3 { Duration::from_secs(600) } else { Duration::ZERO };
+        meter.time(Op::Write, || {
+            pause(long);
+            Ok(())
+        })?;
+        meter.written(self.0..=self.0);
+        Ok(())
+    }
+    fn end(&mut self, _meter: &Meter) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_thread_that_hangs_is_told_of_and_left_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = WorkloadOptions {
+        count: None,
+        duration: Duration::from_millis(200),
+        patience: Duration::from_millis(200),
+        progress: Duration::from_millis(50),
+        ..options(Kind::Fluentd, dir.path(), 1)
+    };
+    let mut waits = Vec::new();
+    let report = run_workers(
+        &options,
+        &NOT_STOPPED,
+        |told| waits.extend(told.waiting.clone()),
+        |_, _, _| Ok(Box::new(Hanging(0))),
+    )
+    .unwrap();
+    assert!(report.elapsed_us < 30_000_000, "{report:?}");
+    assert_eq!((report.records, report.stuck.len(), report.is_clean()), (2, 1, false));
+    assert_eq!((report.stuck[0].op, report.stuck[0].writer.as_str()), (Some(Op::Write), "fluentd-0"));
+    assert!(report.stuck[0].for_us >= 300_000);
+    assert!(report.ops[&Op::Write].max_us >= 300_000 && report.longest_gap_us >= 300_000);
+    assert!(report.unverified.is_some());
+    assert!(waits.len() >= 2 && waits.is_sorted_by_key(|wait| wait.for_us), "{waits:?}");
+}
+
+/// Every other write fails.
+struct Failing(u64);
+
+impl Worker for Failing {
+    fn step(&mut self, meter: &Meter) -> io::Result<()> {
+        self.0 += 1;
+        let fails = self.0.is_multiple_of(2);
+        meter.time(Op::Write, || if fails { Err(rustix::io::Errno::IO.into()) } else { Ok(()) })
+    }
+    fn end(&mut self, _meter: &Meter) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn errors_are_counted_by_name_and_do_not_end_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(Kind::Fluentd, dir.path(), 4);
+    let report = run_workers(&options, &NOT_STOPPED, |_| (), |_, _, _| Ok(Box::new(Failing(0)))).unwrap();
+    assert_eq!(report.errors, [Trouble { op: Op::Write, error: "EIO".into(), count: 2 }]);
+    assert!(!report.is_clean());
+}
+
+#[test]
+fn an_error_does_not_tear_the_next_record() {
+    // The writer's directory disappears and comes back.
+    let dir = tempfile::tempdir().unwrap();
+    let inner = dir.path().join("logs");
+    fs::create_dir(&inner).unwrap();
+    let meter = Meter::new(Clock::start());
+    let mut appender = super::appender::Appender::new(&options(Kind::Churn, &inner, 1), "churn-0", &meter).unwrap();
+    appender.step(&meter).unwrap();
+    fs::remove_dir_all(&inner).unwrap();
+    assert!(appender.step(&meter).is_err());
+    fs::create_dir(&inner).unwrap();
+    appender.step(&meter).unwrap();
+    assert_eq!(meter.stats().kept.iter().collect::<Vec<_>>(), [0, 2]);
+    assert_eq!(verify(&inner, None).unwrap().records, 1);
+}
+
+#[test]
+fn kinds_have_names() {
+    for kind in Kind::ALL {
+        assert_eq!(kind.name().parse(), Ok(kind));
+    }
+    assert!("nginx".parse::<Kind>().unwrap_err().contains("fluentd"));
+}
