@@ -1,0 +1,203 @@
+//! What the threads of a mounted volume share, and the steps of its life that need more than one room.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::process::Pid;
+
+use super::error::VolumeError;
+use super::freezer::Freezer;
+use super::life::Stopper;
+use super::state::StateStore;
+use super::watch::Watch;
+use super::witness::{Summary, Witness};
+use crate::control::{ControlServer, MetricsServer};
+use crate::engine::{Engine, Released};
+use crate::freeze::{FreezeSet, Guard, ThawRecipe};
+use crate::fuse::MountIdentity;
+use crate::options::VolumeOptions;
+use crate::telemetry::event::EventBody;
+use crate::time::{Clock, Deadline, SimTime, wait_until};
+
+/// How long the scan may take to end.
+const SCAN_STOP: Duration = Duration::from_secs(2);
+
+/// How long a server may take to end.
+const SERVER_STOP: Duration = Duration::from_secs(2);
+
+/// How long the guard may take to go.
+const GUARD_STOP: Duration = Duration::from_secs(2);
+
+/// What the threads of a mounted volume share.
+pub(super) struct Inner {
+    pub(super) options: VolumeOptions,
+    pub(super) clock: Clock,
+    pub(super) engine: Engine,
+    pub(super) witness: Arc<Witness>,
+    pub(super) stopper: Stopper,
+    pub(super) state: Arc<StateStore>,
+    /// The last session did not end cleanly; nor does one that never came up after it.
+    pub(super) after_crash: bool,
+    pub(super) scan: Scan,
+    pub(super) freezer: Arc<Freezer>,
+    pub(super) watch: Watch,
+    pub(super) mounted: OnceLock<MountIdentity>,
+    pub(super) guard: Mutex<Option<Guard>>,
+    /// `fusermount3`, for users whom the kernel does not let unmount.
+    pub(super) helper: Option<PathBuf>,
+    pub(super) servers: Mutex<Servers>,
+}
+
+/// Whoever answers questions from outside.
+#[derive(Debug, Default)]
+pub(super) struct Servers {
+    pub(super) control: Option<ControlServer>,
+    pub(super) metrics: Option<MetricsServer>,
+}
+
+/// The thread that reads how much the backing holds.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Inner {
+    pub(super) fn summary(&self) -> Summary {
+        self.witness.summary(&self.engine.status())
+    }
+
+    /// Stuns the volume; what is to be frozen stands still before anything is held, since QEMU cannot stop while a
+    /// request of its guest is. If that fails nothing is stunned.
+    pub(super) fn stun(&self, duration: Option<Duration>) -> Result<SimTime, String> {
+        let _until_it_has_begun = self.freezer.stand_still()?;
+        Ok(self.engine.stun(duration).0)
+    }
+
+    /// Ends a stun, with all that it froze.
+    pub(super) fn resume(&self) -> Released {
+        self.thawed(Engine::resume)
+    }
+
+    /// Ends all injection, with all that it froze.
+    pub(super) fn release_all(&self) -> Released {
+        self.thawed(Engine::release_all)
+    }
+
+    /// Switches injection off, and ends a stun with all that it froze.
+    pub(super) fn disarm(&self) -> Released {
+        self.thawed(|engine| engine.set_armed(false))
+    }
+
+    fn thawed(&self, end: impl FnOnce(&Engine) -> Released) -> Released {
+        let released = end(&self.engine);
+        self.freezer.wait_thawed();
+        released
+    }
+
+    pub(super) fn keep_books(&self) -> Result<(), VolumeError> {
+        let used = self.engine.provisioned();
+        self.state
+            .save(self.engine.save(), used)
+            .map_err(|error| VolumeError::io("the state could not be kept for", &self.options.backing, &error))
+    }
+
+    pub(super) fn stop_scan(&self) {
+        self.scan.stop.store(true, Relaxed);
+        if let Some(thread) = lock(&self.scan.thread).take()
+            && !wait_until(SCAN_STOP, Duration::from_millis(1), || thread.is_finished())
+        {
+            tracing::warn!("the backing does not answer; the thread that counts what it holds is left behind");
+        }
+    }
+
+    pub(super) fn stop_servers(&self) {
+        let servers = std::mem::take(&mut *lock(&self.servers));
+        if let Some(mut control) = servers.control {
+            control.stop(Deadline::after(SERVER_STOP));
+        }
+        if let Some(mut metrics) = servers.metrics {
+            metrics.stop(Deadline::after(SERVER_STOP));
+        }
+    }
+
+    pub(super) fn stop_watch(&self) {
+        if let Err(error) = self.watch.stop() {
+            self.warn(error.to_string());
+        }
+    }
+
+    /// A guard for this volume, told of all that has to be undone by now.
+    pub(super) fn post_guard(&self, set: &mut FreezeSet) -> io::Result<()> {
+        let helper = self.helper.as_deref();
+        let guard = self.watch.with_lock(|lock| Guard::spawn_with_lock(&self.options.mountpoint, helper, lock))?;
+        if let Some(mount) = self.mounted.get() {
+            guard.watch_mount(mount.connection.get(), mount.mount_id)?;
+        }
+        for recipe in self.watch.recipes()?.iter().chain(&set.recipes()) {
+            guard.arm(recipe)?;
+        }
+        if let Some(pid) = i32::try_from(guard.pid()).ok().and_then(Pid::from_raw) {
+            set.spare(pid);
+        }
+        *lock(&self.guard) = Some(guard);
+        Ok(())
+    }
+
+    pub(super) fn guard_alive(&self) -> bool {
+        lock(&self.guard).as_ref().is_some_and(Guard::alive)
+    }
+
+    /// Posts another guard if somebody killed the first; whether there is one now.
+    pub(super) fn guard_stands(&self, set: &mut FreezeSet) -> bool {
+        if self.guard_alive() {
+            return true;
+        }
+        let posted = self.post_guard(set);
+        self.warn(match &posted {
+            Ok(()) => "the guard process was killed; another one is on duty".to_owned(),
+            Err(error) => format!("the guard process was killed, and no other can be started: {error}"),
+        });
+        posted.is_ok()
+    }
+
+    /// As [`Inner::guard_stands`], unless something is being frozen just now: then that sees to it.
+    pub(super) fn look_after_guard(&self) {
+        if let Some(mut set) = self.freezer.try_set() {
+            self.guard_stands(&mut set);
+        }
+    }
+
+    /// Tells the guard how to undo what is about to be done.
+    pub(super) fn arm_guard(&self, recipe: &ThawRecipe) -> io::Result<()> {
+        lock(&self.guard).as_ref().map_or(Err(io::ErrorKind::NotConnected.into()), |guard| guard.arm(recipe))
+    }
+
+    /// Everything that was frozen goes on. A guard that is dead needs no word.
+    pub(super) fn tell_guard_thawed(&self) {
+        let _ = lock(&self.guard).as_ref().map(Guard::thawed);
+    }
+
+    /// Something that whoever runs the volume, and whoever reads its events, must know: one line.
+    pub(super) fn warn(&self, message: String) {
+        tracing::warn!("{message}");
+        self.witness.log.emit(EventBody::Warning { message });
+    }
+
+    pub(super) fn dismiss_guard(&self) {
+        let guard = lock(&self.guard).take();
+        // One that is not dismissed does what there is left to do.
+        let guard = guard.filter(|_| self.freezer.is_thawed());
+        if guard.is_some_and(|guard| !guard.dismiss(GUARD_STOP)) {
+            tracing::warn!("the guard process does not end");
+        }
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,134 @@
+//! The end of a volume, whatever brings it about: one thread waits for it and carries it out, in one order.
+//!
+//! Thaw what is frozen, drain what is held, unmount, end the threads, keep the books, write the last event, send the guard home. Invariant:
+//! each step has a deadline, so the end always comes.
+
+use std::io;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::error::{ErrorKind, VolumeError};
+use super::inner::Inner;
+use super::witness::Summary;
+use crate::engine::Engine;
+use crate::fuse::{Ending, Session, Unmounted};
+
+/// How often the mount table and the guard are looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How long those who still use the volume may go on with it, detached, before the connection is cut.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The same for a user in a hurry.
+const GRACE_AT_ONCE: Duration = Duration::from_millis(200);
+
+/// How a volume is asked to end. Held operations succeed in either case, and nothing is mounted at once in either case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Files that are open may be used for five seconds more.
+    Drain,
+    /// Files that are open lose their file system now.
+    AtOnce,
+}
+
+/// Ends a volume or its injection, from any thread.
+#[derive(Debug, Clone)]
+pub struct Stopper {
+    requests: Sender<(Stop, String)>,
+    engine: Engine,
+}
+
+impl Stopper {
+    pub(super) fn new(engine: Engine) -> (Self, Requests) {
+        let (requests, receiver) = crossbeam_channel::unbounded();
+        (Self { requests, engine }, receiver)
+    }
+
+    /// Asks for the end and returns at once; a second request can only hurry it.
+    pub fn request_stop(&self, how: Stop) {
+        self.request_stop_for(how, "asked to end");
+    }
+
+    /// As [`Stopper::request_stop`]; `reason` goes into the last event.
+    pub fn request_stop_for(&self, how: Stop, reason: impl Into<String>) {
+        // Nobody listens any more once the end is under way.
+        let _ = self.requests.send((how, reason.into()));
+    }
+
+    /// Ends all injection and answers what is held; the volume stays mounted as a plain pass-through.
+    pub fn release(&self) {
+        self.engine.release_all();
+    }
+}
+
+pub(super) type Requests = Receiver<(Stop, String)>;
+
+/// Waits for the end and carries it out.
+pub(super) fn run(inner: &Inner, session: &Session, requests: &Requests) -> Result<Summary, VolumeError> {
+    let (how, reason) = wait_for_reason(inner, session, requests);
+    tracing::debug!("the volume ends: {reason}");
+    // First of all: who is frozen cannot close what it has open.
+    inner.freezer.finish();
+    if session.ending() == Some(Ending::Closed) && inner.engine.held_count() > 0 {
+        // The connection was cut under held operations: nobody can be answered, and what was never acknowledged must
+        // not reach the backing. (If only threads failed, those who wait can still be answered.)
+        inner.engine.abandon();
+    }
+    inner.engine.release_all();
+    let unmounted = unmount(session, how, requests);
+    inner.stop_scan();
+    inner.engine.shut_down();
+    inner.stop_watch();
+    let kept = inner.keep_books();
+    let summary = inner.summary();
+    // The log first: whoever follows the events over the control socket is to see the last one.
+    inner.witness.log.close(reason, summary.held, Duration::from_secs(10));
+    inner.stop_servers();
+    inner.dismiss_guard();
+    inner.state.unlock();
+    let unmounted = unmounted.map_err(|error| {
+        let text = format!("{} is unmounted, but its threads do not end: {error}", session.mountpoint().display());
+        VolumeError::new(ErrorKind::Io, text)
+    });
+    unmounted.and(kept).map(|()| summary)
+}
+
+fn wait_for_reason(inner: &Inner, session: &Session, requests: &Requests) -> (Stop, String) {
+    loop {
+        if let Ok(request) = requests.recv_timeout(TICK) {
+            return request;
+        }
+        if !session.is_in_place() {
+            return (Stop::Drain, "unmounted from outside".into());
+        }
+        if session.ending().is_some() {
+            return (Stop::AtOnce, "the connection to the kernel was cut".into());
+        }
+        inner.look_after_guard();
+    }
+}
+
+/// Unmounts; a request to hurry cuts off those who still use it.
+fn unmount(session: &Session, how: Stop, requests: &Requests) -> io::Result<()> {
+    let grace = if how == Stop::AtOnce { GRACE_AT_ONCE } else { GRACE };
+    std::thread::scope(|scope| {
+        let unmounting = scope.spawn(|| session.unmount(grace));
+        while !unmounting.is_finished() {
+            if let Ok((Stop::AtOnce, _)) = requests.recv_timeout(Duration::from_millis(20)) {
+                // Without the right to do it, those who still use it keep their time.
+                if let Err(error) = session.abort() {
+                    tracing::warn!("the connection cannot be cut at once: {error}");
+                }
+            }
+        }
+        match unmounting.join() {
+            Ok(Ok(Unmounted::Aborted)) => {
+                tracing::warn!("files on {} were still open; they were cut off", session.mountpoint().display());
+                Ok(())
+            }
+            Ok(result) => result.map(|_| ()),
+            Err(_) => Err(io::Error::other("unmounting panicked")),
+        }
+    })
+}

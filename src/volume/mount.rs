@@ -1,0 +1,302 @@
+//! From options to a mounted volume, in an order in which every failure leaves nothing behind.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::{Builder, JoinHandle};
+
+use super::error::{ErrorKind, VolumeError};
+use super::freezer::Freezer;
+use super::inner::{Inner, Scan, Servers, lock};
+use super::life::{self, Requests, Stopper};
+use super::places;
+use super::state::{Left, StateStore};
+use super::target;
+use super::watch::Watch;
+use super::witness::{Summary, Witness};
+use crate::backing;
+use crate::engine::{Engine, EngineParts, Filter, Observer};
+use crate::fs::{FileSystem, FsOptions};
+use crate::fuse::{self, MountSpec, Session};
+use crate::model::{FileKey, Model, ModelConfig, Placement};
+use crate::options::{StateFile, VolumeOptions};
+use crate::telemetry::event::EventBody;
+use crate::telemetry::events::EventLog;
+use crate::time::Clock;
+use crate::units::Bytes;
+
+/// A volume that is usable.
+pub(super) struct Mounted {
+    pub(super) inner: Arc<Inner>,
+    pub(super) notices: Vec<String>,
+    pub(super) life: Life,
+}
+
+/// The model as the last session left it, and what there is to say of that.
+struct Restored {
+    model: Model,
+    rebuilt: Option<String>,
+}
+
+pub(super) fn mount(mut options: VolumeOptions) -> Result<Mounted, VolumeError> {
+    let filter = check(&options)?;
+    let checked = fuse::check(&options.backing, &options.mountpoint, options.allow_other)?;
+    fuse::check_request_timeout(options.model.max_hold)?;
+    options.backing = checked.backing;
+    options.mountpoint = checked.mountpoint;
+    places::check(&options)?;
+    let freezer = Arc::new(Freezer::open(&options.freeze)?);
+    backing::raise_nofile_limit();
+    let root = open_backing(&options.backing)?;
+    let state = Arc::new(open_state(&options)?);
+    let Restored { model, rebuilt } = restore(&options.model, &state)?;
+    let clock = Clock::start();
+    let watch = Watch::open(&options, clock)?;
+    let log = EventLog::open(options.events.as_deref(), clock).map_err(|error| {
+        VolumeError::io("events cannot be written to", path_or_dot(options.events.as_deref()), &error)
+    })?;
+    let witness = Arc::new(Witness::new(log, Arc::clone(&state), Arc::clone(&freezer)));
+    let engine = start_engine(&options, model, clock, filter, &witness)?;
+    let (stopper, requests) = Stopper::new(engine.clone());
+    let inner = Arc::new(Inner {
+        options,
+        clock,
+        engine,
+        witness,
+        stopper,
+        state,
+        after_crash: rebuilt.is_some(),
+        scan: Scan::default(),
+        freezer,
+        watch,
+        mounted: OnceLock::new(),
+        guard: Mutex::new(None),
+        helper: fuse::find_fusermount(),
+        servers: Mutex::new(Servers::default()),
+    });
+    let (warnings, life) = come_up(&inner, root, rebuilt, requests).inspect_err(|_| undo(&inner))?;
+    let notices = checked.notices.into_iter().chain(warnings).collect();
+    Ok(Mounted { inner, notices, life })
+}
+
+type Life = JoinHandle<Result<Summary, VolumeError>>;
+
+/// All that leaves traces; what fails has to be followed by [`undo`]. Warnings, and the thread that will end the volume.
+fn come_up(
+    inner: &Arc<Inner>,
+    root: OwnedFd,
+    rebuilt: Option<String>,
+    requests: Requests,
+) -> Result<(Vec<String>, Life), VolumeError> {
+    begin(inner, rebuilt)?;
+    begin_around(inner)?;
+    let session = attach(inner, root)?;
+    let warnings = session.warnings().to_vec();
+    // Whoever found the mount in the meantime may be held already: let go before the session ends by its drop.
+    target::start_servers(inner).inspect_err(|_| {
+        inner.engine.release_all();
+    })?;
+    start_scan(inner);
+    Ok((warnings, start_life(inner, session, requests)?))
+}
+
+fn check(options: &VolumeOptions) -> Result<Filter, VolumeError> {
+    options.model.check().map_err(|error| VolumeError::usage(error.to_string()))?;
+    if !(1..=64).contains(&options.threads) {
+        return Err(VolumeError::usage(format!("threads {} is not from 1 to 64", options.threads)));
+    }
+    if options.queue_depth == 0 {
+        return Err(VolumeError::usage("queue-depth 0 lets nothing through; write 1 to 65535"));
+    }
+    let filter = &options.filter;
+    Filter::new(&filter.paths, &filter.comms, &filter.uids).map_err(VolumeError::usage)
+}
+
+fn open_backing(path: &Path) -> Result<OwnedFd, VolumeError> {
+    File::open(path).map(OwnedFd::from).map_err(|error| VolumeError::io("the backing cannot be opened:", path, &error))
+}
+
+fn open_state(options: &VolumeOptions) -> Result<StateStore, VolumeError> {
+    StateStore::open(&options.state, &options.backing).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => VolumeError::new(
+            ErrorKind::Unavailable,
+            format!("another volume of {} is mounted; unmount it or choose another --state", options.backing.display()),
+        ),
+        std::io::ErrorKind::InvalidInput => VolumeError::usage(error.to_string()),
+        _ => match &options.state {
+            StateFile::At(path) => VolumeError::io("no state can be kept in", path, &error),
+            _ => VolumeError::io("no state can be kept (choose --state FILE or none) for", &options.backing, &error),
+        },
+    })
+}
+
+fn restore(config: &ModelConfig, state: &StateStore) -> Result<Restored, VolumeError> {
+    let fresh = || Model::new(config.clone()).map_err(|error| VolumeError::usage(error.to_string()));
+    let rebuild = |floor: Bytes, reason: String| {
+        let mut model = fresh()?;
+        model.floor_use(floor);
+        Ok(Restored { model, rebuilt: Some(reason) })
+    };
+    match state.load() {
+        // Nothing is taken over that could be rebuilt.
+        _ if config.cold => Ok(Restored { model: fresh()?, rebuilt: None }),
+        Left::Nothing => Ok(Restored { model: fresh()?, rebuilt: None }),
+        Left::Crashed { floor, reason } => rebuild(floor, reason),
+        Left::Clean(books) => {
+            let used = books.used();
+            match Model::restore(config.clone(), *books) {
+                Ok(model) => Ok(Restored { model, rebuilt: None }),
+                Err(error) => rebuild(used, format!("what was kept does not fit this configuration: {error}")),
+            }
+        }
+    }
+}
+
+fn start_engine(
+    options: &VolumeOptions,
+    model: Model,
+    clock: Clock,
+    filter: Filter,
+    witness: &Arc<Witness>,
+) -> Result<Engine, VolumeError> {
+    let parts = EngineParts {
+        model,
+        clock,
+        filter,
+        held_memory: options.held_memory,
+        observer: Arc::clone(witness) as Arc<dyn Observer>,
+    };
+    Engine::start(parts).map_err(|error| VolumeError::new(ErrorKind::Os, format!("no thread can be started: {error}")))
+}
+
+/// Everything before the mount that it needs: the first event, the floor on disk, the guard.
+fn begin(inner: &Inner, rebuilt: Option<String>) -> Result<(), VolumeError> {
+    let options = &inner.options;
+    inner.witness.log.emit(EventBody::Started {
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: std::process::id(),
+        backing: options.backing.display().to_string(),
+        mountpoint: options.mountpoint.display().to_string(),
+        profile: options.profile.clone(),
+        started: humantime::format_rfc3339_micros(inner.clock.started_wall()).to_string(),
+        config: Box::new(options.model.clone()),
+    });
+    let used = inner.engine.promise();
+    if let Some(reason) = rebuilt {
+        inner.witness.log.emit(EventBody::Rebuilt { reason, used_bytes: used.0 });
+    }
+    inner
+        .state
+        .mark_open(used)
+        .map_err(|error| VolumeError::io("no state can be kept for", &options.backing, &error))?;
+    let mut set = inner.freezer.set();
+    inner
+        .post_guard(&mut set)
+        .map_err(|error| VolumeError::new(ErrorKind::Os, format!("the guard process cannot be started: {error}")))
+}
+
+/// What the guard has to be there for.
+fn begin_around(inner: &Arc<Inner>) -> Result<(), VolumeError> {
+    inner.watch.start(&inner.options, &inner.witness.log, |recipe| inner.arm_guard(recipe))?;
+    inner
+        .freezer
+        .start(inner)
+        .map_err(|error| VolumeError::new(ErrorKind::Os, format!("no thread can be started: {error}")))
+}
+
+fn attach(inner: &Inner, root: OwnedFd) -> Result<Session, VolumeError> {
+    let options = &inner.options;
+    let fs_options = FsOptions {
+        cache: options.cache,
+        direct_io_for_o_direct: options.model.placement == Placement::Direct,
+        zero_by_punching: options.model.placement == Placement::Direct,
+        idle_descriptors: None,
+    };
+    let fs = FileSystem::new(root, inner.engine.clone(), fs_options)
+        .map_err(|error| VolumeError::io("the backing cannot be used:", &options.backing, &error))?;
+    let spec = MountSpec {
+        mountpoint: options.mountpoint.clone(),
+        fsname: options.fsname.clone().unwrap_or_else(|| options.backing.display().to_string()),
+        cache: options.cache,
+        queue_depth: options.queue_depth,
+        threads: options.threads,
+        allow_other: options.allow_other,
+        read_only: options.read_only,
+    };
+    Session::mount(fs, &spec, |identity| {
+        // A guard that is posted later has to know it, too.
+        let identity = inner.mounted.get_or_init(|| identity);
+        match &*lock(&inner.guard) {
+            Some(guard) => guard.watch_mount(identity.connection.get(), identity.mount_id),
+            None => Ok(()),
+        }
+    })
+    .map_err(VolumeError::from)
+}
+
+/// Reads in the background how much the backing holds, so that a mount does not wait for it. After a clean end, too:
+/// what was put there meanwhile has its space, and `statfs` shows it.
+fn start_scan(inner: &Arc<Inner>) {
+    let (engine, stop) = (inner.engine.clone(), Arc::clone(&inner.scan.stop));
+    let path = inner.options.backing.clone();
+    engine.scanning();
+    let thread = Builder::new().name("stunfs-scan".into()).spawn(move || {
+        let _ = rustix::process::setpriority_process(None, 19);
+        let counted = scan(&path, &engine, &stop);
+        if let Err(error) = counted {
+            tracing::warn!("what {} holds could not be counted: {error}", path.display());
+        }
+        engine.scanned();
+    });
+    *lock(&inner.scan.thread) = thread.ok();
+}
+
+fn scan(path: &Path, engine: &Engine, stop: &AtomicBool) -> std::io::Result<()> {
+    let root = OwnedFd::from(File::open(path)?);
+    backing::scan(&root, stop, |file| {
+        engine.found(FileKey { dev: file.dev, ino: file.ino }, file.data_bytes);
+    })?;
+    Ok(())
+}
+
+fn start_life(inner: &Arc<Inner>, session: Session, requests: Requests) -> Result<Life, VolumeError> {
+    let shared = Arc::clone(inner);
+    Builder::new()
+        .name("stunfs-life".into())
+        .spawn(move || life::run(&shared, &session, &requests))
+        .map_err(|error| VolumeError::new(ErrorKind::Os, format!("no thread can be started: {error}")))
+}
+
+/// Takes back what [`come_up`] did for a mount that failed.
+fn undo(inner: &Inner) {
+    inner.freezer.finish();
+    inner.stop_watch();
+    inner.stop_scan();
+    inner.stop_servers();
+    inner.engine.shut_down();
+    if !inner.after_crash {
+        // What a crash left is left for the mount that succeeds, which will tell of it.
+        let _ = inner.keep_books();
+    }
+    inner.witness.log.close("the mount failed", 0, std::time::Duration::from_secs(2));
+    inner.dismiss_guard();
+    inner.state.unlock();
+}
+
+fn path_or_dot(path: Option<&Path>) -> &Path {
+    path.unwrap_or(Path::new("."))
+}
+
+impl From<fuse::MountError> for VolumeError {
+    fn from(error: fuse::MountError) -> Self {
+        let kind = match error.exit_code() {
+            2 => ErrorKind::Usage,
+            77 => ErrorKind::NoPermission,
+            74 => ErrorKind::Io,
+            _ => ErrorKind::Unavailable,
+        };
+        Self::new(kind, error.to_string())
+    }
+}

@@ -1,0 +1,261 @@
+//! What is provisioned survives: the books of a volume between two mounts.
+//!
+//! The file stands next to the volume's identity (`/var/lib/stunfs/ID.json`, or under `$XDG_STATE_HOME` for users), never
+//! inside the backing. While the volume is mounted the file says `clean: false`, and its lock file (`ID.lock`) a bound
+//! that the pool's use has not passed; a clean end replaces the former by the whole books. Invariant: the file is
+//! replaced as a whole or not at all, and a volume that finds `clean: false` never starts with less pool use than the
+//! last session had (if the machine crashed: than it had half a minute before, since the bound is not synced).
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::SystemTime;
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use crate::model::Books;
+use crate::options::StateFile;
+use crate::units::Bytes;
+
+/// Version of the file's form.
+const VERSION: u32 = 1;
+
+/// The floor in the lock file, in decimal.
+const FLOOR_DIGITS: usize = 20;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Saved {
+    version: u32,
+    backing: PathBuf,
+    /// The backing directory's birth: another directory of the same name and inode is another volume.
+    born: Option<SystemTime>,
+    clean: bool,
+    /// Pool use is at least this.
+    floor_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    books: Option<Books>,
+}
+
+/// What the last session left.
+#[derive(Debug)]
+pub(super) enum Left {
+    /// There was none.
+    Nothing,
+    /// It ended cleanly.
+    Clean(Box<Books>),
+    /// It did not, or the file cannot be read; pool use was at least this.
+    Crashed {
+        /// Pool use.
+        floor: Bytes,
+        /// Why, for the event.
+        reason: String,
+    },
+}
+
+/// The state file of a mounted volume. It and the backing are locked against a second volume.
+#[derive(Debug)]
+pub(super) struct StateStore {
+    path: Option<PathBuf>,
+    backing: PathBuf,
+    born: Option<SystemTime>,
+    /// Holds the floor, too.
+    lock: Option<File>,
+    directory: File,
+    warned: AtomicBool,
+}
+
+impl StateStore {
+    /// Finds and locks the state of `backing` (an absolute path without symlinks).
+    ///
+    /// Fails with `WouldBlock` if another volume of the same backing is mounted, with `InvalidInput` if the file would
+    /// stand inside the backing.
+    pub(super) fn open(choice: &StateFile, backing: &Path) -> io::Result<Self> {
+        let path = match choice {
+            StateFile::None => None,
+            StateFile::At(path) => Some(std::path::absolute(path)?),
+            StateFile::Default => Some(default_path(backing)?),
+        };
+        let born = std::fs::metadata(backing)?.created().ok();
+        let directory = lock_directory(backing)?;
+        let lock = path.as_deref().map(|path| lock_beside(path, backing)).transpose()?;
+        Ok(Self { path, backing: backing.into(), born, lock, directory, warned: AtomicBool::new(false) })
+    }
+
+    /// Lets another volume have the backing, whoever still holds this.
+    pub(super) fn unlock(&self) {
+        for file in self.lock.iter().chain([&self.directory]) {
+            // Closing the file does the same, only later.
+            let _ = flock(file, FlockOperation::Unlock);
+        }
+    }
+
+    /// What the last session left.
+    pub(super) fn load(&self) -> Left {
+        let Some(path) = &self.path else { return Left::Nothing };
+        let text = match std::fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Left::Nothing,
+            Err(error) => return crashed(self.floor(), format!("{} cannot be read: {error}", path.display())),
+        };
+        match serde_json::from_slice::<Saved>(&text) {
+            Err(error) => crashed(self.floor(), format!("{} cannot be understood: {error}", path.display())),
+            Ok(saved) if saved.version != VERSION => {
+                crashed(self.floor_of(&saved), format!("{} has another version", path.display()))
+            }
+            Ok(saved) if saved.born != self.born => Left::Nothing,
+            Ok(Saved { clean: true, books: Some(books), .. }) => Left::Clean(Box::new(books)),
+            Ok(saved) => crashed(self.floor_of(&saved), "the last session did not end cleanly".into()),
+        }
+    }
+
+    fn floor_of(&self, saved: &Saved) -> Bytes {
+        self.floor().max(Bytes(saved.floor_bytes))
+    }
+
+    /// What the lock file says; nothing if it says nothing sensible.
+    fn floor(&self) -> Bytes {
+        let mut digits = [0; FLOOR_DIGITS];
+        let read = self.lock.as_ref().map(|file| file.read_exact_at(&mut digits, 0));
+        let text = read.and_then(Result::ok).and_then(|()| std::str::from_utf8(&digits).ok());
+        Bytes(text.and_then(|text| text.parse().ok()).unwrap_or(0))
+    }
+
+    /// Records that the pool's use may reach `floor`. One system call, on files in the page cache: it may be made while
+    /// operations wait for it.
+    pub(super) fn keep_floor(&self, floor: Bytes) {
+        let Some(file) = &self.lock else { return };
+        let text = format!("{:0width$}\n", floor.0, width = FLOOR_DIGITS);
+        if let Err(error) = file.write_all_at(text.as_bytes(), 0)
+            && !self.warned.swap(true, Relaxed)
+        {
+            tracing::warn!("the use of the pool cannot be recorded; after a crash it will seem smaller: {error}");
+        }
+    }
+
+    /// Says that a session is under way whose pool use is at least `floor`.
+    pub(super) fn mark_open(&self, floor: Bytes) -> io::Result<()> {
+        self.write(false, floor, None)
+    }
+
+    /// Keeps the books of a session that ended cleanly.
+    pub(super) fn save(&self, books: Books, used: Bytes) -> io::Result<()> {
+        self.write(true, used, Some(books))
+    }
+
+    fn write(&self, clean: bool, floor: Bytes, books: Option<Books>) -> io::Result<()> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let saved = Saved {
+            version: VERSION,
+            backing: self.backing.clone(),
+            born: self.born,
+            clean,
+            floor_bytes: floor.0,
+            books,
+        };
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        let mut file = tempfile::Builder::new().prefix(".stunfs-state").tempfile_in(directory)?;
+        serde_json::to_writer(&mut file, &saved)?;
+        file.flush()?;
+        file.as_file().sync_data()?;
+        file.persist(path)?;
+        Ok(())
+    }
+}
+
+/// Locks the backing's directory. A file system that cannot do that is trusted.
+fn lock_directory(backing: &Path) -> io::Result<File> {
+    let directory = File::open(backing)?;
+    match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+        Err(error @ rustix::io::Errno::WOULDBLOCK) => Err(error.into()),
+        _ => Ok(directory),
+    }
+}
+
+/// Makes and locks the lock file beside the state file `path`, which must not lie in `backing`.
+fn lock_beside(path: &Path, backing: &Path) -> io::Result<File> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    if directory.canonicalize().is_ok_and(|real| real.starts_with(backing)) {
+        let text = format!("the state file {} would stand inside the backing; choose another --state", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    let mut options = OpenOptions::new();
+    options.create(true).read(true).write(true).truncate(false).mode(0o600);
+    let lock = options.open(path.with_extension("lock"))?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(lock)
+}
+
+const fn crashed(floor: Bytes, reason: String) -> Left {
+    Left::Crashed { floor, reason }
+}
+
+/// `ID.json` in the state directory, which is made if it is missing.
+fn default_path(backing: &Path) -> io::Result<PathBuf> {
+    let directory = state_directory()?;
+    DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+    let metadata = std::fs::metadata(backing)?;
+    let name = backing.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(32).collect();
+    Ok(directory.join(format!("{name}-{:x}-{:x}.json", metadata.dev(), metadata.ino())))
+}
+
+fn state_directory() -> io::Result<PathBuf> {
+    if rustix::process::geteuid().is_root() {
+        return Ok("/var/lib/stunfs".into());
+    }
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+    let base = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or(home);
+    base.map(|base| base.join("stunfs")).ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::NotFound,
+            "neither XDG_STATE_HOME nor HOME is set; give --state FILE or --state none",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(directory: &Path) -> StateStore {
+        let backing = directory.join("backing");
+        let _ = std::fs::create_dir(&backing);
+        StateStore::open(&StateFile::At(directory.join("state.json")), &backing).unwrap()
+    }
+
+    #[test]
+    fn a_session_that_did_not_end_leaves_its_floor() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = store(directory.path());
+        assert!(matches!(first.load(), Left::Nothing));
+        first.mark_open(Bytes::mib(7)).unwrap();
+        drop(first);
+        let Left::Crashed { floor, .. } = store(directory.path()).load() else { panic!("not crashed") };
+        assert_eq!(floor, Bytes::mib(7));
+    }
+
+    #[test]
+    fn a_second_volume_of_the_same_backing_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let _first = store(directory.path());
+        let again = StateStore::open(&StateFile::At(directory.path().join("state.json")), directory.path());
+        assert!(again.is_err());
+    }
+
+    #[test]
+    fn garbage_is_a_crash_and_not_a_panic() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("state.json"), b"{\"version\":").unwrap();
+        assert!(matches!(store(directory.path()).load(), Left::Crashed { .. }));
+    }
+
+    #[test]
+    fn never_inside_the_backing() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = StateStore::open(&StateFile::At(directory.path().join("s.json")), directory.path()).unwrap_err();
+        assert!(error.to_string().contains("inside the backing"));
+    }
+}
