@@ -1,0 +1,122 @@
+//! The command line: one file per sub-command; arguments become options, a room does the work, an exit code comes out.
+//!
+//! Must not know: how a volume works. Invariant: nothing but results goes to standard output, and every error is one
+//! line on standard error that begins with `stunfs: `.
+
+mod ctl;
+mod daemon;
+mod disk;
+mod doctor;
+mod exit;
+mod generate;
+mod helper;
+mod mount;
+mod output;
+mod profiles;
+mod run;
+mod signals;
+mod status;
+mod summary;
+mod volume_args;
+mod write;
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+/// What `stunfs --help` says first.
+const ABOUT: &str = "\
+A file system that imitates thin-provisioned storage.
+
+On a thin disk the first write to each new block waits: space has to be found, metadata
+updated, the block zeroed. In a burst of new data that is not milliseconds but many
+seconds, and what runs on top breaks in ways that nobody tests. stunfs makes a directory
+behave like that: first writes wait as a real pool's do, rewrites and reads do not. Pools
+can run full, and the whole volume can be stunned, as hypervisors do.
+
+Latencies, pool, stuns and seed are options, or come with a profile of real storage.";
+
+const EXAMPLES: &str = "\
+Examples:
+  stunfs run --first-write 20ms -- dd if=/dev/zero of={}/new bs=1M count=64
+  stunfs run --profile vmware-thin -- sh -c 'tar cf $STUNFS_MOUNT/etc.tar /etc'
+  stunfs mount /srv/data /mnt/thin --profile incident --pool 10GiB --daemon
+  stunfs disk up /srv/thin --size 500GiB --mount /mnt/disk --profile vmware-thin
+  stunfs ctl /mnt/thin status       who is held now, and until when
+  stunfs ctl /mnt/thin stun 30s     everything on the volume stops for 30 s
+  stunfs profiles                   the storage that can be imitated
+  stunfs doctor                     can this machine run it, and how to mend it";
+
+#[derive(Debug, Parser)]
+#[command(name = "stunfs", version, about = "Imitates thin-provisioned storage", long_about = ABOUT)]
+#[command(after_help = EXAMPLES, disable_help_subcommand = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Mount a directory as a volume, until it is unmounted or signalled
+    Mount(mount::MountArgs),
+    /// Mount, run a command on the volume, unmount; the command's exit code
+    Run(run::RunArgs),
+    /// Thin disks: an image on a volume, a loop device, a file system
+    Disk(disk::DiskArgs),
+    /// Run a writer or reader in a directory, and show what it suffers
+    Write(write::WriteArgs),
+    /// Talk to a running volume
+    Ctl(ctl::CtlArgs),
+    /// List the built-in profiles, or show one with its sources
+    Profiles(profiles::ProfilesArgs),
+    /// Check whether this machine can run stunfs, and say how to mend it
+    Doctor(doctor::DoctorArgs),
+    /// What mount(8) calls
+    #[command(hide = true, disable_help_flag = true)]
+    MountHelper {
+        /// As mount(8) passes them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Print a shell's completions
+    #[command(hide = true)]
+    Completions(generate::CompletionsArgs),
+    /// Write the man pages
+    #[command(hide = true)]
+    Man(generate::ManArgs),
+}
+
+/// The whole command line as clap knows it.
+fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Does what `argv` asks for; the exit code.
+pub(crate) fn main(argv: Vec<OsString>) -> u8 {
+    output::start_log();
+    let outcome = match helper::called_by_mount(&argv) {
+        Some(call) => helper::run(call),
+        None => parse(argv).and_then(dispatch),
+    };
+    exit::finish(outcome)
+}
+
+fn parse(argv: Vec<OsString>) -> anyhow::Result<Cli> {
+    let matches = command().try_get_matches_from(argv)?;
+    Ok(Cli::from_arg_matches(&matches)?)
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<u8> {
+    match cli.command {
+        Command::Mount(args) => mount::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Disk(args) => disk::run(&args),
+        Command::Write(args) => write::run(&args),
+        Command::Ctl(args) => ctl::run(&args),
+        Command::Profiles(args) => profiles::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::MountHelper { args } => helper::run(helper::Call::by_mount(args)),
+        Command::Completions(args) => generate::completions(&args),
+        Command::Man(args) => generate::man(&args),
+    }
+}

@@ -1,0 +1,125 @@
+//! What goes to the terminal: text that survives a closed pipe, aligned tables, times and sizes for people.
+//!
+//! Must not know: what is shown. Invariant: a reader that goes away is no error.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use serde::Serialize;
+use tracing_subscriber::EnvFilter;
+
+/// Diagnostics go to standard error; `STUNFS_LOG` says how much (`warn` unless told otherwise).
+pub(crate) fn start_log() {
+    let filter = EnvFilter::try_from_env("STUNFS_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    // Fails only if a log has been started already.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).try_init();
+}
+
+/// Writes `text` to standard output; whether somebody still reads it.
+pub(crate) fn print(text: &str) -> anyhow::Result<bool> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(anyhow::Error::new(error).context("cannot write to standard output")),
+        Ok(()) => Ok(true),
+    }
+}
+
+/// Writes `value` to standard output as JSON.
+pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    print(&(serde_json::to_string_pretty(value)? + "\n"))?;
+    Ok(())
+}
+
+/// A table: columns as wide as they need to be, the last one as it comes.
+#[derive(Debug)]
+pub(crate) struct Table<const N: usize> {
+    rows: Vec<[String; N]>,
+}
+
+impl<const N: usize> Table<N> {
+    pub(crate) fn new(head: [&str; N]) -> Self {
+        Self { rows: vec![head.map(str::to_owned)] }
+    }
+
+    pub(crate) fn row(&mut self, cells: [String; N]) {
+        self.rows.push(cells);
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let width = |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let widths: [usize; N] = std::array::from_fn(width);
+        let mut text = String::new();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(widths) {
+                // A string takes any text.
+                let _ = write!(line, "{cell:width$}  ");
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// A time with three digits or so: `850 us`, `20.5 s`, `3 m 20 s`.
+pub(crate) fn time(duration: Duration) -> String {
+    let micros = duration.as_micros();
+    match micros {
+        0..1_000 => format!("{micros} us"),
+        1_000..10_000 => format!("{:.1} ms", duration.as_secs_f64() * 1e3),
+        10_000..1_000_000 => format!("{} ms", micros / 1_000),
+        1_000_000..120_000_000 => format!("{:.1} s", duration.as_secs_f64()),
+        _ => long_time(duration.as_secs()),
+    }
+}
+
+fn long_time(seconds: u64) -> String {
+    let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+    if hours > 0 { format!("{hours} h {minutes} m") } else { format!("{minutes} m {} s", seconds % 60) }
+}
+
+/// Microseconds, for people.
+pub(crate) fn micros(us: u64) -> String {
+    time(Duration::from_micros(us))
+}
+
+/// A size with one decimal: `1.5 GiB`.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let Some((unit, name)) = UNITS.into_iter().find(|(unit, _)| bytes >= *unit) else {
+        return format!("{bytes} B");
+    };
+    let tenths = u128::from(bytes) * 10 / u128::from(unit);
+    if tenths.is_multiple_of(10) {
+        format!("{} {name}", tenths / 10)
+    } else {
+        format!("{}.{} {name}", tenths / 10, tenths % 10)
+    }
+}
+
+/// `1 grain`, `2 grains`.
+pub(crate) fn count(n: u64, thing: &str) -> String {
+    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_short() {
+        let times = [850, 2_500, 20_400, 20_500_000, 200_000_000, 7_260_000_000].map(micros);
+        assert_eq!(times, ["850 us", "2.5 ms", "20 ms", "20.5 s", "3 m 20 s", "2 h 1 m"]);
+        assert_eq!([512, 4096, 1_610_612_736].map(size), ["512 B", "4 KiB", "1.5 GiB"]);
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let mut table = Table::new(["A", "B"]);
+        table.row(["long".into(), "x".into()]);
+        assert_eq!(table.text(), "A     B\nlong  x\n");
+    }
+}
