@@ -1,0 +1,25 @@
+//! Volumes mounted for real. Needs `/dev/fuse`; where that is missing each test says that it was left out, and with
+//! `STUNFS_REQUIRE_FUSE` set it fails.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod control_load;
+mod daemon;
+mod determinism;
+mod differential;
+mod endings;
+mod escape;
+mod first_write;
+mod guard;
+mod kill;
+mod limits;
+mod owners;
+mod refusals;
+mod routes;
+mod stall;
+mod state;
+mod support;
+mod unprivileged;
