@@ -1,0 +1,111 @@
+# stunfs: everything that is run by hand or by CI. `make` or `make help` lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# A rustup that was installed a moment ago is not in PATH yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+BIN := $(TARGET)/release/stunfs
+SOURCES := $(shell find src demo benches -name '*.rs') Cargo.toml Cargo.lock
+SCRIPTS := $(wildcard scripts/*.sh demo/*.sh benches/*.sh tests/*.sh) .ci/run
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+bindir = $(DESTDIR)$(PREFIX)/bin
+# mount(8) looks for helpers in /sbin only, whatever the prefix is.
+helperdir = $(DESTDIR)/sbin
+mandir = $(DESTDIR)$(PREFIX)/share/man
+bashdir = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+zshdir = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+fishdir = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+
+##@ Look
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN { FS = ":.*## "; print "usage: make TARGET" } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z][a-z-]*:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## rsyslog, logrotate and tar on a thin, a thick and a pre-warmed volume, side by side (installs what is missing)
+	@scripts/need.sh build demo
+	@$(MAKE) build
+	@demo/run.sh
+
+.PHONY: doctor
+doctor: build ## Can this machine run it, and how to mend it
+	@$(BIN) doctor
+
+##@ Build
+
+.PHONY: build
+build: $(BIN) ## The release binary, and the programs that demo and benchmarks use
+
+$(BIN): $(SOURCES)
+	@scripts/need.sh build
+	cargo build --release --locked --bins --examples
+	@touch $(BIN)
+
+.PHONY: clean
+clean: ## Remove everything that was built
+	cargo clean
+
+##@ Check
+
+.PHONY: test
+test: ## All tests (those that mount need /dev/fuse and are skipped, with a word, without it)
+	@scripts/need.sh build test
+	@scripts/test.sh
+
+.PHONY: test-mount
+test-mount: ## Only the tests that mount
+	@scripts/need.sh build test
+	@scripts/test.sh mount
+
+.PHONY: lint
+lint: ## Format, clippy, documentation, shell scripts; licences and advisories if the tools and their data are here
+	@scripts/need.sh build lint
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+	shellcheck -x $(SCRIPTS)
+	@scripts/audit.sh
+
+.PHONY: conformance
+conformance: build ## fsx and stress-ng in every cache mode, with and without injection (about 8 minutes)
+	@scripts/need.sh conformance
+	@tests/conformance.sh $(or $(SIZE),full)
+
+.PHONY: bench
+bench: build ## Speed, accuracy, burst and held writes, as tables (about 15 minutes; as root, on an idle machine)
+	@scripts/need.sh bench
+	@for bench in compare accuracy burst held; do benches/$$bench.sh; done
+	@CACHE=back benches/compare.sh seq-write-4k
+
+.PHONY: ci
+ci: ## What CI runs: lint, all tests, short conformance
+	@$(MAKE) lint
+	@$(MAKE) build
+	@$(MAKE) conformance SIZE=short
+	@$(MAKE) test
+
+##@ Install
+
+.PHONY: install
+install: build ## Binary, mount helper, man pages, completions; PREFIX=/usr/local DESTDIR=
+	install -Dm755 $(BIN) $(bindir)/stunfs
+	install -d $(helperdir) $(mandir)/man1 $(bashdir) $(zshdir) $(fishdir)
+	ln -sf $(PREFIX)/bin/stunfs $(helperdir)/mount.fuse.stunfs
+	$(BIN) man $(mandir)/man1
+	$(BIN) completions bash >$(bashdir)/stunfs
+	$(BIN) completions zsh >$(zshdir)/_stunfs
+	$(BIN) completions fish >$(fishdir)/stunfs.fish
+
+.PHONY: uninstall
+uninstall: ## Remove what install put there
+	rm -f $(bindir)/stunfs $(helperdir)/mount.fuse.stunfs $(mandir)/man1/stunfs.1 $(mandir)/man1/stunfs-*.1
+	rm -f $(bashdir)/stunfs $(zshdir)/_stunfs $(fishdir)/stunfs.fish

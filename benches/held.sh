@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# 10,000 writes of 4 KiB held at once by a volume with one FUSE thread: stat and statfs meanwhile, CPU, memory, and how
+# together they go on, at their common deadline and at `ctl release`. Prints a markdown table.
+#
+#   benches/held.sh              WRITERS=10000
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/../scripts/lib.sh"
+
+writers=${WRITERS:-10000}
+need_fuse
+[[ -x $tools/held ]] || die 69 "not built yet; mend it with: make build"
+ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"
+[ "$(ulimit -n)" -gt $((writers + 100)) ] || die 69 "needs $writers open files; mend it with: ulimit -n 65536 (as root)"
+work=$target/bench/held.$$
+stunfs_pid=''
+
+tear_down() {
+    if [ -n "$stunfs_pid" ]; then "$stunfs" ctl --socket "$work/control" release >/dev/null 2>&1 || true; fi
+    unmount "$work/volume" || true
+    stop "$stunfs_pid" 5
+    rm -rf --one-file-system "$work"
+}
+trap tear_down EXIT
+trap 'exit 130' INT TERM
+
+# run NAME FIRST_WRITE [COMMAND...]: all writes fall into one grain, so that all are due at the same moment.
+run() {
+    local name=$1 first_write=$2
+    shift 2
+    mkdir -p "$work"/{volume,backing}
+    mount_stunfs "$work/backing" "$work/volume" --threads 1 --grain 1GiB --first-write "$first_write" --state none \
+        --control "$work/control" --events "$work/events.$name"
+    "$tools/held" "$work/volume" --writers "$writers" --seconds 5 --pid "$stunfs_pid" -- "$@" >"$work/$name"
+    unmount_stunfs "$work/volume"
+    rm -rf --one-file-system "$work/backing" "$work/volume"
+}
+
+value() { awk -v name="$2" '$1 == name { print $2 }' "$work/$1"; }
+
+# answered NAME: how far apart the volume answered the writes, in milliseconds; the writers' own return needs a processor, too.
+answered() {
+    jq -s '[.[] | select(.event == "held" and .op == "write") | .released_us] | (max - min) / 1000' "$work/events.$1"
+}
+
+row() { echo "| $1 | $2 | $(value deadline "$3") | $(value release "$3") |"; }
+
+mkdir -p "$work"
+run deadline 30s
+run release 300s "$stunfs" ctl --socket "$work/control" release
+
+echo
+echo "$writers held writes of 4 KiB, \`--threads 1\`, kernel $(uname -r), $(nproc) CPUs."
+echo
+echo "| what | limit | until the deadline | until \`release\` |"
+echo "|---|--:|--:|--:|"
+row "stat p99 while idle, ms" - idle_stat_p99_ms
+row "stat p99 meanwhile, ms" 10 held_stat_p99_ms
+row "statfs p99 meanwhile, ms" 10 held_statfs_p99_ms
+row "CPU, % of a core" 5 idle_cpu_percent
+row "RSS, MiB" 143 rss_mib
+echo "| first to last answer of the volume, ms | 100 | $(answered deadline) | $(answered release) |"
+row "first to last return to the writers (threads on $(nproc) CPUs), ms" - first_to_last_ms
+row "release to last return, ms" - release_to_last_ms
+row "returned early" 0 returned_early
+row "files with wrong content" 0 wrong_files
