@@ -125,21 +125,7 @@ impl Engine {
     where
         W: FnOnce(Result<(), Refusal>) + Send + 'static,
     {
-        let shared = &*self.shared;
-        shared.observer.operation(op.kind);
-        let running = shared.running.enter();
-        match self.verdict(op) {
-            Verdict::Pass => work(Ok(())),
-            Verdict::Fail(refusal) => {
-                shared.refuse(op, refusal);
-                work(Err(refusal));
-            }
-            Verdict::Held(id) => {
-                drop(running);
-                shared.observer.held(op.kind);
-                self.hold(id, op, Work::Plain(Box::new(work)));
-            }
-        }
+        self.put(op, work, |work, outcome| work(outcome), |work| Work::Plain(Box::new(work)));
     }
 
     /// As [`Engine::submit`], for a write: `data` is copied only if the operation is held.
@@ -147,20 +133,25 @@ impl Engine {
     where
         W: FnOnce(Result<&[u8], Refusal>) + Send + 'static,
     {
+        let keep = |work| Work::Write(self.shared.data.take(data), Box::new(work));
+        self.put(op, work, |work, outcome| work(outcome.map(|()| data)), keep);
+    }
+
+    /// One operation comes in: `run` carries its work out now, `keep` makes of it what waits.
+    fn put<W>(&self, op: &OpInfo<'_>, work: W, run: impl FnOnce(W, Result<(), Refusal>), keep: impl FnOnce(W) -> Work) {
         let shared = &*self.shared;
         shared.observer.operation(op.kind);
         let running = shared.running.enter();
         match self.verdict(op) {
-            Verdict::Pass => work(Ok(data)),
+            Verdict::Pass => run(work, Ok(())),
             Verdict::Fail(refusal) => {
                 shared.refuse(op, refusal);
-                work(Err(refusal));
+                run(work, Err(refusal));
             }
             Verdict::Held(id) => {
                 drop(running);
                 shared.observer.held(op.kind);
-                let held = shared.data.take(data);
-                self.hold(id, op, Work::Write(held, Box::new(work)));
+                self.hold(id, op, keep(work));
             }
         }
     }

@@ -243,7 +243,7 @@ fn start_scan(inner: &Arc<Inner>) {
     let path = inner.options.backing.clone();
     engine.scanning();
     let thread = Builder::new().name("stunfs-scan".into()).spawn(move || {
-        let _ = rustix::process::setpriority_process(None, 19);
+        let _ = backing::set_nice(19);
         let counted = scan(&path, &engine, &stop);
         if let Err(error) = counted {
             tracing::warn!("what {} holds could not be counted: {error}", path.display());
