@@ -52,8 +52,28 @@ pub fn unshare_fs() -> Result<()> {
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS) }
 }
 
-/// Lets this thread's timers fire at once instead of up to 50 us late.
-pub fn thread_timer_slack_1ns() -> Result<()> {
+/// Makes this thread run when it is due: its timers fire at once instead of up to 50 us late, and it goes before ordinary
+/// threads, as a disk's completion interrupt does: in the real-time class where that is allowed (`SCHED_RR`, priority 1:
+/// it needs `CAP_SYS_NICE`), else with a nice value of -10, else with what it has.
+///
+/// A nice value alone is a share of the processor: beside 10,000 writers that have just been woken it is a small one.
+pub fn favour_this_thread() {
+    let _ = timer_slack_1ns();
+    if real_time().is_err() {
+        let _ = set_nice(-10);
+    }
+}
+
+fn real_time() -> Result<()> {
+    let parameters = libc::sched_param { sched_priority: 1 };
+    // Whatever this thread starts is an ordinary thread again.
+    let policy = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
+    // SAFETY: `parameters` lives through the call, which only reads it; on Linux, 0 is the calling thread.
+    let done = unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) };
+    if done == 0 { Ok(()) } else { Err(last_error()) }
+}
+
+fn timer_slack_1ns() -> Result<()> {
     // SAFETY: changes an attribute of the calling thread; no memory is involved.
     let done = unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_u64, 0_u64, 0_u64, 0_u64) };
     if done == 0 { Ok(()) } else { Err(last_error()) }
@@ -91,12 +111,25 @@ mod tests {
     }
 
     #[test]
-    fn slack_and_priority_can_be_set() {
-        std::thread::spawn(|| {
-            thread_timer_slack_1ns().unwrap();
-            set_nice(19).unwrap();
-        })
-        .join()
-        .unwrap();
+    fn slack_and_priority_are_those_of_one_thread() {
+        std::thread::spawn(|| set_nice(19).unwrap()).join().unwrap();
+        let class_and_slack = || {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+            let after_name = stat.rsplit_once(") ").unwrap().1;
+            // Fields 19 (nice) and 41 (policy) of proc(5); the name was the second.
+            let fields: Vec<i32> = after_name.split(' ').skip(1).map(|field| field.parse().unwrap_or(-1)).collect();
+            (fields[15], fields[37], rustix::thread::current_timer_slack().unwrap())
+        };
+        let before = class_and_slack();
+        let favoured = std::thread::spawn(move || {
+            favour_this_thread();
+            class_and_slack()
+        });
+        let (nice, policy, slack) = favoured.join().unwrap();
+        assert_eq!(slack, 1);
+        if rustix::process::geteuid().is_root() {
+            assert!(policy == libc::SCHED_RR || nice == -10, "policy {policy}, nice {nice}");
+        }
+        assert_eq!(class_and_slack(), before, "other threads keep theirs");
     }
 }

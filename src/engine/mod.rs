@@ -14,6 +14,7 @@ mod filter;
 mod hold;
 mod op;
 mod promise;
+mod queue;
 mod running;
 mod timer;
 
@@ -35,6 +36,7 @@ use crate::units::Bytes;
 use data::DataStore;
 use hold::{Job, Slot, Work};
 use promise::Promise;
+use queue::Queue;
 use running::Running;
 
 /// What an engine is made of.
@@ -49,6 +51,8 @@ pub struct EngineParts {
     pub held_memory: Bytes,
     /// Who hears of it.
     pub observer: Arc<dyn Observer>,
+    /// What each of the engine's threads does first: lateness of a release is an error of the imitation.
+    pub on_thread_start: fn(),
 }
 
 impl fmt::Debug for EngineParts {
@@ -72,7 +76,7 @@ struct Shared {
     running: Running,
     data: DataStore,
     observer: Arc<dyn Observer>,
-    jobs: Mutex<Option<Sender<Job>>>,
+    jobs: Queue<Job>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -100,23 +104,24 @@ const GATE_READS: u8 = 2;
 impl Engine {
     /// Starts the timer and completion threads.
     pub fn start(parts: EngineParts) -> std::io::Result<Self> {
-        let engine = Self { shared: Arc::new(Shared::new(parts)) };
-        let (jobs, queue) = crossbeam_channel::unbounded();
-        *lock(&engine.shared.jobs) = Some(jobs);
-        let threads = timer::start(&engine.shared, &queue)?;
+        let on_thread_start = parts.on_thread_start;
+        let engine = Self { shared: Arc::new(Shared::new(parts, true)) };
+        let threads = timer::start(&engine.shared, on_thread_start)?;
         *lock(&engine.shared.threads) = threads;
         Ok(engine)
     }
 
     /// An engine without threads that never holds anything: a plain pass-through.
     pub fn pass_through() -> Self {
-        let shared = Shared::new(EngineParts {
+        let parts = EngineParts {
             model: Model::disarmed(),
             clock: Clock::start(),
             filter: Filter::default(),
             held_memory: Bytes(0),
             observer: Arc::new(op::Unheard),
-        });
+            on_thread_start: || (),
+        };
+        let shared = Shared::new(parts, false);
         Self { shared: Arc::new(shared) }
     }
 
@@ -201,7 +206,7 @@ impl Engine {
 }
 
 impl Shared {
-    fn new(parts: EngineParts) -> Self {
+    fn new(parts: EngineParts, threads: bool) -> Self {
         Self {
             clock: parts.clock,
             gate: AtomicU8::new(gate_bits(parts.model.gate())),
@@ -218,7 +223,7 @@ impl Shared {
             running: Running::default(),
             data: DataStore::new(parts.held_memory),
             observer: parts.observer,
-            jobs: Mutex::new(None),
+            jobs: Queue::new(threads),
             threads: Mutex::new(Vec::new()),
         }
     }
@@ -251,20 +256,13 @@ impl Shared {
         notices.into_iter().for_each(|notice| self.tell(notice));
     }
 
+    /// Hands released operations to the completion threads; once those have ended, carries them out here.
     fn send(&self, jobs: Vec<Job>) {
         if jobs.is_empty() {
             return;
         }
-        let sender = lock(&self.jobs).clone();
-        for job in jobs {
-            match &sender {
-                Some(sender) => {
-                    if let Err(lost) = sender.send(job) {
-                        hold::run(self, lost.into_inner());
-                    }
-                }
-                None => hold::run(self, job),
-            }
+        if let Err(left) = self.jobs.push(jobs) {
+            left.into_iter().for_each(|job| hold::run(self, job));
         }
     }
 

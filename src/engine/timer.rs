@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
-
-use super::hold::{self, Job};
+use super::hold;
 use super::{Shared, lock};
 use crate::time::{SimTime, wait_until};
 
@@ -16,23 +14,23 @@ const COMPLETION_THREADS: usize = 2;
 /// How long the threads may take to end.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-pub(super) fn start(shared: &Arc<Shared>, queue: &Receiver<Job>) -> std::io::Result<Vec<JoinHandle<()>>> {
+pub(super) fn start(shared: &Arc<Shared>, on_thread_start: fn()) -> std::io::Result<Vec<JoinHandle<()>>> {
     let mut threads = Vec::with_capacity(COMPLETION_THREADS + 1);
     for n in 0..COMPLETION_THREADS {
-        let (shared, queue) = (Arc::downgrade(shared), queue.clone());
+        let shared = Arc::clone(shared);
         let name = format!("stunfs-done-{n}");
         threads.push(Builder::new().name(name).spawn(move || {
-            favour_this_thread();
-            for job in &queue {
-                match shared.upgrade() {
-                    Some(shared) => hold::run(&shared, job),
-                    None => return,
-                }
+            on_thread_start();
+            while let Some(job) = shared.jobs.pop() {
+                hold::run(&shared, job);
             }
         })?);
     }
     let timer = Arc::clone(shared);
-    let thread = Builder::new().name("stunfs-timer".into()).spawn(move || run_timer(&timer))?;
+    let thread = Builder::new().name("stunfs-timer".into()).spawn(move || {
+        on_thread_start();
+        run_timer(&timer);
+    })?;
     shared.core().timer = Some(thread.thread().clone());
     // A deadline may have been set before the timer could be woken.
     thread.thread().unpark();
@@ -41,7 +39,6 @@ pub(super) fn start(shared: &Arc<Shared>, queue: &Receiver<Job>) -> std::io::Res
 }
 
 fn run_timer(shared: &Shared) {
-    favour_this_thread();
     let mut releases = Vec::new();
     loop {
         let mut core = shared.core();
@@ -68,13 +65,6 @@ fn sleep_until(shared: &Shared, at: SimTime) {
     }
 }
 
-/// A 1 ns timer slack instead of 50 us, and a better nice value where that is allowed: lateness of a release is an
-/// error of the imitation.
-fn favour_this_thread() {
-    let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
-    let _ = rustix::process::setpriority_process(None, -10);
-}
-
 /// Ends the threads. What is still in the queue of released operations is completed first; a thread that stands still in
 /// the backing is left behind after [`STOP_LIMIT`].
 pub(super) fn stop(shared: &Shared) {
@@ -85,7 +75,7 @@ pub(super) fn stop(shared: &Shared) {
             timer.unpark();
         }
     }
-    lock(&shared.jobs).take();
+    shared.jobs.close();
     let own = std::thread::current().id();
     let threads = std::mem::take(&mut *lock(&shared.threads));
     let ended = || threads.iter().all(|thread| thread.is_finished() || thread.thread().id() == own);
