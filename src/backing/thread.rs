@@ -126,7 +126,7 @@ mod tests {
             class_and_slack()
         });
         let (nice, policy, slack) = favoured.join().unwrap();
-        assert_eq!(slack, 1);
+        assert!(slack <= 1, "the real-time class has none: {slack}");
         if rustix::process::geteuid().is_root() {
             assert!(policy == libc::SCHED_RR || nice == -10, "policy {policy}, nice {nice}");
         }
