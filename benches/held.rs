@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
@@ -14,8 +15,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use hdrhistogram::Histogram;
-use rustix::fs::{AtFlags, CWD, StatxFlags};
-use stunfs::time::{Clock, SimTime, pause};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use stunfs::control::{Client, Reply};
+use stunfs::time::{Clock, Deadline, SimTime, pause};
 
 const BLOCK: usize = 4096;
 const STACK: usize = 64 * 1024;
@@ -27,15 +29,21 @@ const TICKS_PER_SECOND: f64 = 100.0;
 struct Options {
     /// A directory on the volume whose first writes wait long enough.
     dir: PathBuf,
+    /// A directory on a volume of the same make that holds nobody, to compare with.
+    #[arg(long)]
+    idle: PathBuf,
     /// Writers, each with a file of its own.
     #[arg(long, default_value_t = 10_000)]
     writers: usize,
-    /// How long stat and statfs are measured while the writers are held, in seconds.
+    /// How long other operations are measured, idle and while the writers are held, in seconds.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
     /// The volume's process.
     #[arg(long)]
     pid: u32,
+    /// The volume's control socket, asked for its status 100 times a second while the writers are held.
+    #[arg(long)]
+    control: PathBuf,
     /// What lets the writers go; without it they are waited for.
     #[arg(trailing_var_arg = true)]
     release: Vec<String>,
@@ -54,7 +62,6 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> io::Result<()> {
     let clock = Clock::start();
     let files = create_files(options)?;
-    measure_stat(options, &clock, Duration::from_secs(1), "idle")?;
     let (writers, began) = start_writers(files, clock)?;
     while began.load(Ordering::Acquire) < options.writers {
         pause(Duration::from_millis(10));
@@ -97,29 +104,96 @@ fn measure_meanwhile(options: &Options, clock: &Clock) -> io::Result<()> {
     pause(Duration::from_secs(2));
     let used = (cpu_seconds(options.pid)? - cpu) / clock.now().since(begin).as_secs_f64();
     println!("idle_cpu_percent {:.1}", used * 100.0);
-    measure_stat(options, clock, Duration::from_secs(options.seconds), "held")?;
+    measure_others(options, clock)?;
+    measure_control(options, clock)?;
     println!("rss_mib {:.1}", rss_kib(options.pid)? / 1024.0);
     Ok(())
 }
 
-/// A stat that the kernel may not answer from its cache, and a statfs, every millisecond.
-fn measure_stat(options: &Options, clock: &Clock, time: Duration, when: &str) -> io::Result<()> {
-    let mut stat = Histogram::<u64>::new(3).map_err(io::Error::other)?;
-    let mut statfs = stat.clone();
-    let path = path_of(&options.dir, 0);
-    let end = clock.now() + time;
+/// A file that no writer holds; it was there before the volume, and so has its space.
+fn other_path(dir: &Path) -> PathBuf {
+    dir.join("other")
+}
+
+/// A buffer as O_DIRECT wants it.
+#[repr(align(4096))]
+struct Aligned([u8; BLOCK]);
+
+/// Every millisecond, on each of both volumes in turn: a stat that the kernel may not answer from its cache, a statfs, a
+/// read and a rewrite of a file that nobody else uses. In turn, so that both meet the same noise.
+fn measure_others(options: &Options, clock: &Clock) -> io::Result<()> {
+    let mut arms = [Arm::open("idle", &options.idle)?, Arm::open("held", &options.dir)?];
+    let end = clock.now() + Duration::from_secs(options.seconds);
     while clock.now() < end {
-        let begin = clock.now();
-        rustix::fs::statx(CWD, &path, AtFlags::STATX_FORCE_SYNC, StatxFlags::BASIC_STATS)?;
-        let between = clock.now();
-        rustix::fs::statvfs(&options.dir)?;
-        record(&mut stat, between.since(begin))?;
-        record(&mut statfs, clock.now().since(between))?;
-        pause(Duration::from_millis(1));
+        for arm in &mut arms {
+            arm.measure(clock)?;
+            pause(Duration::from_micros(500));
+        }
     }
-    println!("{when}_stat_p99_ms {:.3}", millis(stat.value_at_quantile(0.99)));
-    println!("{when}_statfs_p99_ms {:.3}", millis(statfs.value_at_quantile(0.99)));
+    for arm in &arms {
+        for (operation, histogram) in OTHERS.iter().zip(&arm.took) {
+            println!("{}_{operation}_p99_ms {:.3}", arm.name, millis(histogram.value_at_quantile(0.99)));
+        }
+    }
     Ok(())
+}
+
+const OTHERS: [&str; 4] = ["stat", "statfs", "read", "rewrite"];
+
+/// One of the two volumes.
+struct Arm {
+    name: &'static str,
+    path: PathBuf,
+    file: File,
+    block: Box<Aligned>,
+    took: [Histogram<u64>; OTHERS.len()],
+}
+
+impl Arm {
+    fn open(name: &'static str, dir: &Path) -> io::Result<Self> {
+        let path = other_path(dir);
+        let file = File::from(rustix::fs::open(&path, OFlags::RDWR | OFlags::DIRECT, Mode::empty())?);
+        let took = [histogram()?, histogram()?, histogram()?, histogram()?];
+        Ok(Self { name, path, file, block: Box::new(Aligned([b'o'; BLOCK])), took })
+    }
+
+    fn measure(&mut self, clock: &Clock) -> io::Result<()> {
+        let mut begin = clock.now();
+        for (operation, took) in OTHERS.iter().zip(&mut self.took) {
+            match *operation {
+                "stat" => drop(rustix::fs::statx(CWD, &self.path, AtFlags::STATX_FORCE_SYNC, StatxFlags::BASIC_STATS)?),
+                "statfs" => drop(rustix::fs::statvfs(&self.path)?),
+                "read" => self.file.read_exact_at(&mut self.block.0, 0)?,
+                _ => self.file.write_all_at(&self.block.0, 0)?,
+            }
+            let now = clock.now();
+            record(took, now.since(begin))?;
+            begin = now;
+        }
+        Ok(())
+    }
+}
+
+/// `status`, as `stunfs ctl` asks for it, on a connection of its own each time, 100 times a second.
+fn measure_control(options: &Options, clock: &Clock) -> io::Result<()> {
+    let client = Client::connect(&options.control).map_err(io::Error::other)?;
+    let mut took = histogram()?;
+    for _ in 0..options.seconds * 100 {
+        let next = Deadline::after(Duration::from_millis(10));
+        let begin = clock.now();
+        let status = client.get("/v1/status").and_then(Reply::ok).map_err(io::Error::other)?;
+        record(&mut took, clock.now().since(begin))?;
+        if status["held"]["total"] != options.writers {
+            return Err(io::Error::other(format!("{} are held, not {}", status["held"]["total"], options.writers)));
+        }
+        pause(next.left());
+    }
+    println!("control_p99_ms {:.3}", millis(took.value_at_quantile(0.99)));
+    Ok(())
+}
+
+fn histogram() -> io::Result<Histogram<u64>> {
+    Histogram::new(3).map_err(io::Error::other)
 }
 
 /// Lets the writers go; the moment from which on they may return.

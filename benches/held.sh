@@ -12,25 +12,29 @@ need_fuse
 ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 [ "$(ulimit -n)" -gt $((writers + 100)) ] || die 69 "needs $writers open files; mend it with: ulimit -n 65536 (as root)"
 work=$target/bench/held.$$
-stunfs_pid=''
+stunfs_pid='' idle_pid=''
 
 tear_down() {
     if [ -n "$stunfs_pid" ]; then "$stunfs" ctl --socket "$work/control" release >/dev/null 2>&1 || true; fi
     unmount "$work/volume" || true
     stop "$stunfs_pid" 5
+    unmount "$work/idle" || true
+    stop "$idle_pid" 5
     rm -rf --one-file-system "$work"
 }
 trap tear_down EXIT
 trap 'exit 130' INT TERM
 
-# run NAME FIRST_WRITE [COMMAND...]: all writes fall into one grain, so that all are due at the same moment.
+# run NAME FIRST_WRITE [COMMAND...]: all held writes fall into one grain, so that all are due at the same moment. The file
+# that others use meanwhile fills the grain before it.
 run() {
     local name=$1 first_write=$2
     shift 2
     mkdir -p "$work"/{volume,backing}
-    mount_stunfs "$work/backing" "$work/volume" --threads 1 --grain 1GiB --first-write "$first_write" --state none \
+    dd if=/dev/zero of="$work/backing/other" bs=1M count=64 status=none
+    mount_stunfs "$work/backing" "$work/volume" --threads 1 --grain 64MiB --first-write "$first_write" --state none \
         --control "$work/control" --events "$work/events.$name"
-    "$tools/held" "$work/volume" --writers "$writers" --seconds 5 --pid "$stunfs_pid" -- "$@" >"$work/$name"
+    "$tools/held" "$work/volume" --idle "$work/idle" --writers "$writers" --seconds 5 --pid "$stunfs_pid" --control "$work/control" -- "$@" >"$work/$name"
     unmount_stunfs "$work/volume"
     rm -rf --one-file-system "$work/backing" "$work/volume"
 }
@@ -44,7 +48,11 @@ answered() {
 
 row() { echo "| $1 | $2 | $(value deadline "$3") | $(value release "$3") |"; }
 
-mkdir -p "$work"
+# The volume to compare with: of the same make, holding nobody.
+mkdir -p "$work"/{idle,idle.backing}
+dd if=/dev/zero of="$work/idle.backing/other" bs=1M count=64 status=none
+mount_stunfs "$work/idle.backing" "$work/idle" --threads 1 --grain 64MiB --first-write 1s --state none
+idle_pid=$stunfs_pid stunfs_pid=''
 run deadline 30s
 run release 300s "$stunfs" ctl --socket "$work/control" release
 
@@ -53,9 +61,11 @@ echo "$writers held writes of 4 KiB, \`--threads 1\`, kernel $(uname -r), $(npro
 echo
 echo "| what | limit | until the deadline | until \`release\` |"
 echo "|---|--:|--:|--:|"
-row "stat p99 while idle, ms" - idle_stat_p99_ms
-row "stat p99 meanwhile, ms" 10 held_stat_p99_ms
-row "statfs p99 meanwhile, ms" 10 held_statfs_p99_ms
+for operation in stat statfs read rewrite; do
+    row "$operation p99 on an idle volume, ms" - idle_${operation}_p99_ms
+    row "$operation p99 meanwhile, ms" "2 x idle" held_${operation}_p99_ms
+done
+row "\`ctl status\` p99 at 100/s, ms" 50 control_p99_ms
 row "CPU, % of a core" 5 idle_cpu_percent
 row "RSS, MiB" 143 rss_mib
 echo "| first to last answer of the volume, ms | 100 | $(answered deadline) | $(answered release) |"
