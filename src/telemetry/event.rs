@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{FileKey, ModelConfig, Penalty, ReleaseCause, StunCause};
+use crate::model::{ModelConfig, Penalty, ReleaseCause, StunCause};
 
 /// The version that every event carries as `v`.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -321,13 +321,6 @@ pub enum EventBody {
     Warning {
         /// One line.
         message: String,
-    },
-    /// A file is in the pool's books under this identity from now on (only written with `--events-verbose`).
-    Learned {
-        /// Which file.
-        file: FileKey,
-        /// Bytes that were provisioned already.
-        provisioned_bytes: u64,
     },
     /// A kernel reports a task that waits too long (`INFO: task ... blocked for more than ...`).
     HungTask {

@@ -3,7 +3,7 @@
 //! Must not know: who emits, who subscribes. Invariant: a line is written whole or not at all, and a target that
 //! cannot be written (disk full, closed pipe) costs lines, never more than a bounded amount of memory.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -84,10 +84,16 @@ impl LineFile {
     }
 }
 
-/// Appends, so that a log that somebody truncates meanwhile does not get a hole.
+/// Appends, so that a log that somebody truncates meanwhile does not get a hole. One session writes to a file at a time:
+/// a second one would empty what the first has written.
 fn create(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().append(true).create(true).open(path)?;
     if file.metadata()?.is_file() {
+        // File systems without locks are not a reason to refuse.
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            let message = "another volume writes its events there; give each a file of its own";
+            return Err(io::Error::new(ErrorKind::WouldBlock, message));
+        }
         file.set_len(0)?;
     }
     Ok(file)
@@ -112,6 +118,21 @@ mod tests {
         assert!(file.errors >= 10_000);
         assert!(file.lost > 1000, "lost {}", file.lost);
         assert!(file.pending() < PENDING_LIMIT + 2000);
+    }
+
+    #[test]
+    fn a_file_that_another_session_writes_is_refused_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events");
+        let mut first = LineFile::open(&path).unwrap();
+        first.push(&event());
+        first.flush();
+        let refused = LineFile::open(&path).unwrap_err();
+        assert!(refused.to_string().contains("another volume"), "{refused}");
+        assert_ne!(std::fs::metadata(&path).unwrap().len(), 0);
+        drop(first);
+        LineFile::open(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
     }
 
     #[test]
