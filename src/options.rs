@@ -104,7 +104,7 @@ impl VolumeOptions {
             filter: FilterOptions::default(),
             cache: CacheMode::default(),
             queue_depth: 128,
-            threads: 2,
+            threads: 1,
             allow_other: false,
             held_memory: Bytes::mib(256),
             events: None,

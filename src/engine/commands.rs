@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::hold::Slot;
+use super::hold::{Slot, Waiting};
 use super::{Core, Engine, Filter, HeldOp, timer};
 use crate::model::{ConfigError, ModelConfig, Refusal, Release, Snapshot};
 use crate::telemetry::event::EventBody;
@@ -129,7 +129,7 @@ impl Engine {
         ids.truncate(limit);
         ids.sort_unstable();
         let held = ids.into_iter().filter_map(|id| {
-            let Some(Slot::Full { since, record, .. }) = core.slots.get(&id) else { return None };
+            let Some(Slot::Full(Waiting { since, record, .. })) = core.slots.get(&id) else { return None };
             let pending = core.model.pending(id)?;
             Some(HeldOp {
                 id: id.0,

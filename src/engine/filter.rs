@@ -52,7 +52,15 @@ mod tests {
     fn selects(filter: &Filter, path: &'static str, uid: u32) -> bool {
         let path = || Arc::from(path);
         let caller = Caller { pid: std::process::id(), uid, gid: 0 };
-        let op = OpInfo { kind: OpKind::Write, ino: 1, access: Access::Meta, range: None, caller, path: &path };
+        let op = OpInfo {
+            kind: OpKind::Write,
+            ino: 1,
+            access: Access::Meta,
+            range: None,
+            caller,
+            synchronous: false,
+            path: &path,
+        };
         filter.selects(&op)
     }
 

@@ -1,4 +1,4 @@
-//! A held operation, from its verdict to its answer.
+//! An operation that another thread carries out than the one that took it in: held, from its verdict to its answer, or long.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -7,7 +7,8 @@ use crossbeam_channel::Sender;
 
 use super::Shared;
 use super::data::HeldData;
-use super::op::HoldTimes;
+use super::op::{HoldTimes, Pace};
+use super::running::HandedOver;
 use crate::model::{Notice, Refusal, Release};
 use crate::telemetry::event::{EventBody, OpRecord};
 use crate::time::SimTime;
@@ -28,20 +29,49 @@ pub(super) enum Slot {
     /// Released while it was being filled: whoever fills it goes on at once.
     Released(Release, Option<Sender<()>>),
     /// Waiting.
-    Full { since: SimTime, record: Arc<OpRecord>, work: Work },
+    Full(Waiting),
 }
 
-/// A released operation on its way to a completion thread. `batch` is dropped when it has been answered.
-pub(super) struct Job {
-    pub(super) release: Release,
+/// An operation that waits.
+pub(super) struct Waiting {
+    pub(super) since: SimTime,
     pub(super) record: Arc<OpRecord>,
     pub(super) work: Work,
+    pub(super) pace: Pace,
+}
+
+/// A released operation on its way to a completion thread, or to a worker. `batch` is dropped when it has been answered.
+pub(super) struct Job {
+    pub(super) release: Release,
+    pub(super) waited: Waiting,
     pub(super) batch: Option<Sender<()>>,
+}
+
+/// An operation that takes long, on its way to a worker.
+pub(super) enum LongJob {
+    /// It passed.
+    Passed(Work, HandedOver),
+    /// It was held.
+    Released(Job),
+}
+
+/// Carries out an operation that takes long.
+pub(super) fn run_long(shared: &Shared, job: LongJob) {
+    match job {
+        LongJob::Released(job) => run(shared, job),
+        LongJob::Passed(work, running) => {
+            let _running = shared.running.take_up(running);
+            // A panic ends this operation, not the thread that does the others.
+            if std::panic::catch_unwind(AssertUnwindSafe(|| carry_out(shared, work, Ok(())))).is_err() {
+                tracing::error!("carrying out an operation panicked");
+            }
+        }
+    }
 }
 
 /// Carries out a released operation, which answers it, then tells of it.
 pub(super) fn run(shared: &Shared, job: Job) {
-    let Job { release, record, work, batch } = job;
+    let Job { release, waited: Waiting { record, work, .. }, batch } = job;
     let running = shared.running.enter();
     // A panic ends this operation (its reply, dropped, becomes EIO), not the thread that completes the others.
     let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| carry_out(shared, work, release.outcome)));

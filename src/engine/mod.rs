@@ -3,7 +3,8 @@
 //! Must not know: FUSE, files, sockets. Invariant: the thread that submits an operation never sleeps, and the work of
 //! every submitted operation runs exactly once.
 //!
-//! An operation that passes runs on the thread that submits it, with nothing locked and nothing allocated. One that is
+//! An operation that passes runs on the thread that submits it, with nothing locked and nothing allocated, unless it
+//! waits for the backing's disk (`fsync`) or copies much: a worker does that, so that `stat` need not wait. One that is
 //! held becomes a slot (`hold.rs`): its data is copied, and its work waits for the model to release it; then a completion
 //! thread runs it. A held write therefore touches the backing only when it is released.
 
@@ -34,7 +35,8 @@ use crate::model::{Access, FileKey, Gate, Model, Notice, Op, OpId, Refusal, Rele
 use crate::time::{Clock, SimTime};
 use crate::units::Bytes;
 use data::DataStore;
-use hold::{Job, Slot, Work};
+use hold::{Job, LongJob, Slot, Waiting, Work};
+use op::Pace;
 use promise::Promise;
 use queue::Queue;
 use running::Running;
@@ -76,7 +78,10 @@ struct Shared {
     running: Running,
     data: DataStore,
     observer: Arc<dyn Observer>,
+    /// Released operations, for the completion threads.
     jobs: Queue<Job>,
+    /// Operations that passed and take long, for the workers.
+    long: Queue<LongJob>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -148,6 +153,9 @@ impl Engine {
         shared.observer.operation(op.kind);
         let running = shared.running.enter();
         match self.verdict(op) {
+            Verdict::Pass if shared.belongs_to_worker(op) => {
+                shared.send_long(vec![LongJob::Passed(keep(work), running.hand_over())]);
+            }
             Verdict::Pass => run(work, Ok(())),
             Verdict::Fail(refusal) => {
                 shared.refuse(op, refusal);
@@ -186,17 +194,18 @@ impl Engine {
 
     /// Fills the slot that [`Engine::verdict`] made; if it has been released meanwhile, the work goes on at once.
     fn hold(&self, id: OpId, op: &OpInfo<'_>, work: Work) {
-        let record = Arc::new(op.record());
+        let (record, pace) = (Arc::new(op.record()), op.pace());
         let mut core = self.shared.core();
         match core.slots.remove(&id) {
             Some(Slot::Released(release, batch)) => {
                 drop(core);
-                self.shared.send(vec![Job { release, record, work, batch }]);
+                let waited = Waiting { since: release.requested, record, work, pace };
+                self.shared.send(vec![Job { release, waited, batch }]);
             }
             Some(Slot::Filling { since }) => {
-                core.slots.insert(id, Slot::Full { since, record, work });
+                core.slots.insert(id, Slot::Full(Waiting { since, record, work, pace }));
             }
-            Some(full @ Slot::Full { .. }) => {
+            Some(full @ Slot::Full(_)) => {
                 // Ids are unique: this cannot be ours. Keep it.
                 core.slots.insert(id, full);
             }
@@ -224,6 +233,7 @@ impl Shared {
             data: DataStore::new(parts.held_memory),
             observer: parts.observer,
             jobs: Queue::new(threads),
+            long: Queue::new(threads),
             threads: Mutex::new(Vec::new()),
         }
     }
@@ -256,13 +266,32 @@ impl Shared {
         notices.into_iter().for_each(|notice| self.tell(notice));
     }
 
-    /// Hands released operations to the completion threads; once those have ended, carries them out here.
+    /// Hands released operations to the completion threads, or to the workers; once those have ended, carries them out
+    /// here.
     fn send(&self, jobs: Vec<Job>) {
-        if jobs.is_empty() {
-            return;
-        }
-        if let Err(left) = self.jobs.push(jobs) {
+        let (long, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.waited.pace == Pace::WaitsForDisk);
+        if !jobs.is_empty()
+            && let Err(left) = self.jobs.push(jobs)
+        {
             left.into_iter().for_each(|job| hold::run(self, job));
+        }
+        self.send_long(long.into_iter().map(LongJob::Released).collect());
+    }
+
+    /// Whether this thread has better things to do.
+    fn belongs_to_worker(&self, op: &OpInfo<'_>) -> bool {
+        match op.pace() {
+            Pace::Short => false,
+            Pace::Copies => self.long.has_idle_thread(),
+            Pace::WaitsForDisk => true,
+        }
+    }
+
+    fn send_long(&self, jobs: Vec<LongJob>) {
+        if !jobs.is_empty()
+            && let Err(left) = self.long.push(jobs)
+        {
+            left.into_iter().for_each(|job| hold::run_long(self, job));
         }
     }
 
@@ -280,7 +309,7 @@ impl Core {
     /// Takes the work of a released operation, or leaves word for whoever is filling its slot.
     fn claim(&mut self, release: Release, batch: Option<&Sender<()>>) -> Option<Job> {
         match self.slots.remove(&release.id)? {
-            Slot::Full { record, work, .. } => Some(Job { release, record, work, batch: batch.cloned() }),
+            Slot::Full(waited) => Some(Job { release, waited, batch: batch.cloned() }),
             Slot::Filling { .. } | Slot::Released(..) => {
                 self.slots.insert(release.id, Slot::Released(release, batch.cloned()));
                 None

@@ -32,11 +32,39 @@ pub struct OpInfo<'a> {
     pub range: Option<ByteRange>,
     /// Who asks.
     pub caller: Caller,
+    /// A write that the backing answers only when it is on the disk (`O_SYNC`, `O_DSYNC`).
+    pub synchronous: bool,
     /// The path below the mount point; asked only if the operation is held, or a filter needs it.
     pub path: &'a dyn Fn() -> Arc<str>,
 }
 
+/// A read of this size or more is worth another thread.
+const LARGE_READ: u64 = 64 << 10;
+
+/// How long it takes to carry an operation out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// No longer than it takes to tell another thread of it.
+    Short,
+    /// Long enough to be worth another thread, if one is idle.
+    Copies,
+    /// As long as the backing's disk takes: never on the thread that serves the kernel.
+    WaitsForDisk,
+}
+
 impl OpInfo<'_> {
+    pub(super) fn pace(&self) -> Pace {
+        let large = || self.range.is_some_and(|range| range.len() >= LARGE_READ);
+        match self.kind {
+            OpKind::Fsync | OpKind::Fsyncdir | OpKind::Fallocate | OpKind::CopyFileRange | OpKind::Truncate => {
+                Pace::WaitsForDisk
+            }
+            OpKind::Write if self.synchronous => Pace::WaitsForDisk,
+            OpKind::Read if large() => Pace::Copies,
+            _ => Pace::Short,
+        }
+    }
+
     /// The operation as events and `ctl status` tell of it.
     pub(crate) fn record(&self) -> OpRecord {
         OpRecord {

@@ -1,4 +1,4 @@
-//! The way from whoever releases operations to the completion threads.
+//! The way from the threads that take operations in, or release them, to those that carry them out.
 //!
 //! Must not know: what a job is. Invariant: a batch arrives as a whole. Whoever hands it over may be an ordinary thread,
 //! which has to share the processor with everyone who has been answered already: handing jobs over one by one, it would
@@ -19,13 +19,15 @@ pub(super) struct Queue<T> {
 #[derive(Debug)]
 struct State<T> {
     waiting: VecDeque<T>,
+    /// Threads that wait for one.
+    idle: usize,
     open: bool,
 }
 
 impl<T> Queue<T> {
     /// An empty queue; one that is not open takes nothing.
     pub(super) const fn new(open: bool) -> Self {
-        Self { state: Mutex::new(State { waiting: VecDeque::new(), open }), changed: Condvar::new() }
+        Self { state: Mutex::new(State { waiting: VecDeque::new(), idle: 0, open }), changed: Condvar::new() }
     }
 
     /// Appends a batch; gives it back if the queue has been closed.
@@ -46,6 +48,12 @@ impl<T> Queue<T> {
         Ok(())
     }
 
+    /// Whether a thread would take one more at once.
+    pub(super) fn has_idle_thread(&self) -> bool {
+        let state = lock(&self.state);
+        state.idle > state.waiting.len()
+    }
+
     /// The next one, waited for; none when the queue has been closed and is empty.
     pub(super) fn pop(&self) -> Option<T> {
         let mut state = lock(&self.state);
@@ -56,7 +64,9 @@ impl<T> Queue<T> {
             if !state.open {
                 return None;
             }
+            state.idle += 1;
             state = self.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+            state.idle -= 1;
         }
     }
 

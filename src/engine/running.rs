@@ -17,20 +17,34 @@ pub(super) struct Running {
 
 /// One operation under way; over when dropped.
 #[derive(Debug)]
-pub(super) struct Turn<'a>(&'a AtomicUsize);
+pub(super) struct Turn<'a> {
+    running: &'a Running,
+    index: usize,
+}
+
+/// An operation that is under way still, between two threads; it must be taken up.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct HandedOver(usize);
 
 impl Running {
     /// An operation begins.
     pub(super) fn enter(&self) -> Turn<'_> {
         loop {
             let turn = self.turn.load(SeqCst);
-            let count = &self.counts[turn & 1];
+            let index = turn & 1;
+            let count = &self.counts[index];
             count.fetch_add(1, SeqCst);
             if self.turn.load(SeqCst) == turn {
-                return Turn(count);
+                return Turn { running: self, index };
             }
             count.fetch_sub(1, SeqCst);
         }
+    }
+
+    /// Goes on with an operation that another thread has handed over.
+    pub(super) const fn take_up(&self, HandedOver(index): HandedOver) -> Turn<'_> {
+        Turn { running: self, index }
     }
 
     /// Waits until every operation that had begun is over; false if that takes longer than `within`.
@@ -41,9 +55,16 @@ impl Running {
     }
 }
 
+impl Turn<'_> {
+    /// Leaves the operation to another thread.
+    pub(super) fn hand_over(self) -> HandedOver {
+        HandedOver(std::mem::ManuallyDrop::new(self).index)
+    }
+}
+
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, SeqCst);
+        self.running.counts[self.index].fetch_sub(1, SeqCst);
     }
 }
 
@@ -60,6 +81,15 @@ mod tests {
         drop(first);
         assert!(!running.settle(Duration::from_millis(5)), "the later one is under way");
         drop(later);
+        assert!(running.settle(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn what_is_handed_over_is_under_way() {
+        let running = Running::default();
+        let handed = running.enter().hand_over();
+        assert!(!running.settle(Duration::from_millis(5)));
+        drop(running.take_up(handed));
         assert!(running.settle(Duration::from_secs(5)));
     }
 }

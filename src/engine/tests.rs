@@ -55,7 +55,19 @@ fn start(change: impl FnOnce(&mut ModelConfig)) -> (Engine, Arc<Recorder>, Clock
 }
 
 fn info(kind: OpKind, access: Access) -> OpInfo<'static> {
-    OpInfo { kind, ino: 7, access, range: None, caller: Caller::default(), path: &|| Arc::from("a") }
+    OpInfo {
+        kind,
+        ino: 7,
+        access,
+        range: None,
+        caller: Caller::default(),
+        synchronous: false,
+        path: &|| Arc::from("a"),
+    }
+}
+
+fn fsync() -> OpInfo<'static> {
+    info(OpKind::Fsync, Access::Meta)
 }
 
 fn write_at(grain: u64) -> OpInfo<'static> {
@@ -78,6 +90,76 @@ fn what_passes_runs_on_the_thread_that_asks() {
     let (sender, receiver) = crossbeam_channel::bounded(1);
     engine.submit(&info(OpKind::Getattr, Access::Meta), move |_| sender.send(std::thread::current().id()).unwrap());
     assert_eq!(receiver.try_recv(), Ok(own));
+    engine.shut_down();
+}
+
+/// Puts an operation that tells which thread it runs on, and goes on when the channel that comes back says so.
+fn submit_stuck(
+    engine: &Engine,
+    op: &OpInfo<'_>,
+) -> (crossbeam_channel::Receiver<std::thread::ThreadId>, crossbeam_channel::Sender<()>) {
+    let (tell, told) = crossbeam_channel::bounded(1);
+    let (go, wait) = crossbeam_channel::bounded(1);
+    engine.submit(op, move |_| {
+        tell.send(std::thread::current().id()).unwrap();
+        let _on = wait.recv_timeout(LONG);
+    });
+    (told, go)
+}
+
+#[test]
+fn what_waits_for_the_backings_disk_keeps_nobody_from_a_stat() {
+    let (engine, _, _) = start(|_| {});
+    let own = std::thread::current().id();
+    let synchronous = OpInfo { synchronous: true, ..info(OpKind::Write, Access::Meta) };
+    let flush = fsync();
+    // More than there are workers.
+    let stuck: Vec<_> =
+        (0..20).map(|n| submit_stuck(&engine, if n % 2 == 0 { &synchronous } else { &flush })).collect();
+    assert_ne!(stuck[0].0.recv_timeout(LONG).unwrap(), own);
+    let (sender, receiver) = crossbeam_channel::bounded(1);
+    engine.submit(&info(OpKind::Getattr, Access::Meta), move |_| sender.send(()).unwrap());
+    assert!(receiver.try_recv().is_ok());
+    // No worker is free for a large read: this thread does it.
+    let large = OpInfo { range: Some(ByteRange::at(0, 1 << 20)), ..info(OpKind::Read, Access::Meta) };
+    let (sender, receiver) = crossbeam_channel::bounded(1);
+    engine.submit(&large, move |_| sender.send(std::thread::current().id()).unwrap());
+    assert_eq!(receiver.try_recv(), Ok(own));
+    stuck.iter().for_each(|(_, go)| go.send(()).unwrap());
+    for (told, _) in &stuck[1..] {
+        assert_ne!(told.recv_timeout(LONG).unwrap(), own);
+    }
+    engine.shut_down();
+}
+
+#[test]
+fn a_stun_is_not_settled_while_a_worker_is_at_it() {
+    let (engine, _, _) = start(|_| {});
+    let (told, go) = submit_stuck(&engine, &fsync());
+    told.recv_timeout(LONG).unwrap();
+    let stunning = std::thread::spawn({
+        let engine = engine.clone();
+        move || engine.stun(None).1
+    });
+    assert!(!wait_until(Duration::from_millis(50), Duration::from_millis(5), || stunning.is_finished()));
+    go.send(()).unwrap();
+    assert!(stunning.join().unwrap());
+    engine.shut_down();
+}
+
+#[test]
+fn a_held_fsync_does_not_make_other_releases_late() {
+    let (engine, _, _) = start(|_| {});
+    engine.stun(None);
+    let stuck: Vec<_> = (0..4).map(|_| submit_stuck(&engine, &fsync())).collect();
+    let write = send_write(&engine, 0, b"after");
+    let resumed = std::thread::spawn({
+        let engine = engine.clone();
+        move || engine.resume()
+    });
+    assert_eq!(write.recv_timeout(LONG / 2).unwrap().1, b"after");
+    stuck.iter().for_each(|(_, go)| go.send(()).unwrap());
+    assert!(resumed.join().unwrap().answered);
     engine.shut_down();
 }
 

@@ -1,4 +1,4 @@
-//! The threads: one timer that takes out of the model what is due, and a few that complete it.
+//! The threads: one timer that takes out of the model what is due, a few that complete it, and workers for what takes long.
 
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
@@ -11,11 +11,14 @@ use crate::time::{SimTime, wait_until};
 /// Completion threads. Held work is one `pwrite` and one reply; two keep both cores of a small machine busy.
 const COMPLETION_THREADS: usize = 2;
 
+/// Workers mostly wait for the backing's disk, which likes several flushes at once.
+const WORKERS: usize = 8;
+
 /// How long the threads may take to end.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 pub(super) fn start(shared: &Arc<Shared>, on_thread_start: fn()) -> std::io::Result<Vec<JoinHandle<()>>> {
-    let mut threads = Vec::with_capacity(COMPLETION_THREADS + 1);
+    let mut threads = Vec::with_capacity(COMPLETION_THREADS + WORKERS + 1);
     for n in 0..COMPLETION_THREADS {
         let shared = Arc::clone(shared);
         let name = format!("stunfs-done-{n}");
@@ -23,6 +26,14 @@ pub(super) fn start(shared: &Arc<Shared>, on_thread_start: fn()) -> std::io::Res
             on_thread_start();
             while let Some(job) = shared.jobs.pop() {
                 hold::run(&shared, job);
+            }
+        })?);
+    }
+    for n in 0..WORKERS {
+        let shared = Arc::clone(shared);
+        threads.push(Builder::new().name(format!("stunfs-work-{n}")).spawn(move || {
+            while let Some(job) = shared.long.pop() {
+                hold::run_long(&shared, job);
             }
         })?);
     }
@@ -76,6 +87,7 @@ pub(super) fn stop(shared: &Shared) {
         }
     }
     shared.jobs.close();
+    shared.long.close();
     let own = std::thread::current().id();
     let threads = std::mem::take(&mut *lock(&shared.threads));
     let ended = || threads.iter().all(|thread| thread.is_finished() || thread.thread().id() == own);

@@ -13,7 +13,6 @@ use super::inode::Inode;
 use super::types::{Kind, SetTime, whole};
 use super::{Attr, Call, Caller, FileSystem, FsError, FsResult, On, SetAttr, Statfs, attr};
 use crate::backing::{self, Object};
-use crate::model::Access;
 use crate::telemetry::event::OpKind;
 use crate::units::ByteRange;
 
@@ -47,14 +46,9 @@ impl FileSystem {
             Ok(inode) => inode,
             Err(error) => return reply(Err(error)),
         };
-        let call = Call {
-            kind: if set.size.is_some() { OpKind::Truncate } else { OpKind::Setattr },
-            caller: c,
-            inode: &Arc::clone(&inode),
-            name: None,
-            access: Access::Meta,
-            range: set.size.map(ByteRange::from),
-        };
+        let kind = if set.size.is_some() { OpKind::Truncate } else { OpKind::Setattr };
+        let known = Arc::clone(&inode);
+        let call = Call { range: set.size.map(ByteRange::from), ..Call::on(kind, c, &known) };
         self.submit(&call, reply, move |fs| fs.do_setattr(c, &inode, &set));
     }
 

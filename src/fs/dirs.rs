@@ -11,7 +11,6 @@ use super::inode::Inode;
 use super::types::Kind;
 use super::{Call, Caller, DirEntry, DirSink, FileSystem, FsError, FsResult, On, Opened, locked};
 use crate::backing::{self, DirStream, Errno, RawEntry};
-use crate::model::Access;
 use crate::telemetry::event::OpKind;
 
 /// An open directory.
@@ -54,8 +53,7 @@ impl FileSystem {
             Err(error) => return sink.finish(Err(error)),
         };
         let inode = Arc::clone(&dir.inode);
-        let call =
-            Call { kind: OpKind::Readdir, caller: c, inode: &inode, name: None, access: Access::Meta, range: None };
+        let call = Call::on(OpKind::Readdir, c, &inode);
         let fs = Arc::clone(self);
         self.with_op(&call, |op| {
             self.engine.submit(op, move |outcome| {

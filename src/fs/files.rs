@@ -32,12 +32,16 @@ pub(super) struct OpenFile {
     pub(super) inode: Arc<Inode>,
     pub(super) fd: Arc<OwnedFd>,
     pub(super) writable: bool,
+    /// Its writes wait for the disk.
+    pub(super) synchronous: bool,
 }
 
 impl OpenFile {
-    fn new(inode: &Arc<Inode>, fd: Arc<OwnedFd>, writable: bool) -> Self {
+    fn new(inode: &Arc<Inode>, fd: Arc<OwnedFd>, flags: OFlags) -> Self {
         inode.opened();
-        Self { inode: Arc::clone(inode), fd, writable }
+        let writable = flags.intersects(OFlags::WRONLY | OFlags::RDWR);
+        let synchronous = flags.intersects(OFlags::SYNC | OFlags::DSYNC);
+        Self { inode: Arc::clone(inode), fd, writable, synchronous }
     }
 }
 
@@ -94,9 +98,8 @@ impl FileSystem {
             return reply(Err(error));
         }
         let range = ByteRange::at(offset, size.into());
-        let inode = Arc::clone(&file.inode);
-        let access = Access::Read(inode.key, range);
-        let call = Call { kind: OpKind::Read, caller: c, inode: &inode, name: None, access, range: Some(range) };
+        let known = Arc::clone(&file);
+        let call = Call::within(OpKind::Read, c, &known, Access::Read(file.inode.key, range), range);
         self.with_op(&call, |op| {
             self.engine.submit(op, move |outcome| match outcome {
                 Ok(()) => read_into_reply(&file, offset, size, reply),
@@ -122,9 +125,8 @@ impl FileSystem {
             return reply(Err(error));
         }
         let range = ByteRange::at(offset, u64::try_from(data.len()).unwrap_or(u64::MAX));
-        let inode = Arc::clone(&file.inode);
-        let access = Access::Write(inode.key, range);
-        let call = Call { kind: OpKind::Write, caller: c, inode: &inode, name: None, access, range: Some(range) };
+        let known = Arc::clone(&file);
+        let call = Call::within(OpKind::Write, c, &known, Access::Write(file.inode.key, range), range);
         let fs = Arc::clone(self);
         self.with_op(&call, |op| {
             self.engine.submit_write(op, data, move |outcome| {
@@ -224,8 +226,7 @@ impl FileSystem {
     }
 
     fn opened(&self, inode: &Arc<Inode>, fd: Arc<OwnedFd>, flags: OFlags) -> Opened {
-        let writable = flags.intersects(OFlags::WRONLY | OFlags::RDWR);
-        let fh = self.files.insert(OpenFile::new(inode, fd, writable));
+        let fh = self.files.insert(OpenFile::new(inode, fd, flags));
         let by_flag = self.options.direct_io_for_o_direct && flags.contains(OFlags::DIRECT);
         let direct = self.options.cache == CacheMode::Direct || by_flag;
         Opened { fh, keep_cache: !direct, direct_io: direct, parallel_direct_writes: direct }

@@ -96,6 +96,21 @@ struct Call<'a> {
     name: Option<&'a OsStr>,
     access: Access,
     range: Option<ByteRange>,
+    /// A write to a file that is open with `O_SYNC` or `O_DSYNC`.
+    synchronous: bool,
+}
+
+impl<'a> Call<'a> {
+    /// An operation on the whole of an object.
+    const fn on(kind: OpKind, caller: Caller, inode: &'a Arc<Inode>) -> Self {
+        Self { kind, caller, inode, name: None, access: Access::Meta, range: None, synchronous: false }
+    }
+
+    /// An operation on a range of a file.
+    fn within(kind: OpKind, caller: Caller, file: &'a OpenFile, access: Access, range: ByteRange) -> Self {
+        let synchronous = kind == OpKind::Write && file.synchronous;
+        Self { access, range: Some(range), synchronous, ..Self::on(kind, caller, &file.inode) }
+    }
 }
 
 impl FileSystem {
@@ -206,7 +221,8 @@ impl FileSystem {
             Ok(inode) => inode,
             Err(error) => return reply(Err(error)),
         };
-        let call = Call { kind, caller, inode: &Arc::clone(&inode), name, access: Access::Meta, range: None };
+        let known = Arc::clone(&inode);
+        let call = Call { name, ..Call::on(kind, caller, &known) };
         self.submit(&call, reply, move |fs| work(fs, &inode));
     }
 
@@ -222,6 +238,7 @@ impl FileSystem {
             access: call.access,
             range: call.range,
             caller: call.caller,
+            synchronous: call.synchronous,
             path: &path,
         });
     }

@@ -59,8 +59,8 @@ impl FileSystem {
         let range = ByteRange::at(offset, len);
         let allocates = mode & !KEEP_SIZE == 0;
         let access = if allocates { Access::Allocate(file.inode.key, range) } else { Access::Meta };
-        let inode = Arc::clone(&file.inode);
-        let call = Call { kind: OpKind::Fallocate, caller: c, inode: &inode, name: None, access, range: Some(range) };
+        let known = Arc::clone(&file);
+        let call = Call::within(OpKind::Fallocate, c, &known, access, range);
         self.submit(&call, reply, move |fs| {
             backing::allocate(&file.fd, mode, offset, len)?;
             fs.changed_by(c, &file.inode, &Object::opened(Arc::clone(&file.fd)))?;
@@ -115,10 +115,9 @@ impl FileSystem {
             Err(error) => return reply(Err(error)),
         };
         let range = ByteRange::at(to.offset, len);
-        let inode = Arc::clone(&target.inode);
-        let access = Access::Write(inode.key, range);
-        let call =
-            Call { kind: OpKind::CopyFileRange, caller: c, inode: &inode, name: None, access, range: Some(range) };
+        let known = Arc::clone(&target);
+        let access = Access::Write(target.inode.key, range);
+        let call = Call::within(OpKind::CopyFileRange, c, &known, access, range);
         self.submit(&call, reply, move |fs| {
             fs.changed_by(c, &target.inode, &Object::opened(Arc::clone(&target.fd)))?;
             let copied = backing::copy_range(&source.fd, from.offset, &target.fd, to.offset, whole(len))?;

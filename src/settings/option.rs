@@ -169,7 +169,7 @@ pub const OPTIONS: [OptionSpec; 39] = {
         row(Opt::Cache, "cache", "through|back|direct", Mount, AT_MOUNT,
             "through: write(2) itself waits; back: fsync and write-back wait; direct: nothing is cached [through]"),
         row(Opt::QueueDepth, "queue-depth", "N", Mount, AT_MOUNT, "Asynchronous requests under way before even reads wait, 1 to 65535 [128]"),
-        row(Opt::Threads, "threads", "N", Mount, AT_MOUNT, "Threads that serve the kernel, 1 to 64 [4]"),
+        row(Opt::Threads, "threads", "N", Mount, AT_MOUNT, "Threads that serve the kernel, 1 to 64 [1]"),
         row(Opt::HeldMemory, "held-memory", "SIZE", Mount, Some("its buffers are set up at mount"),
             "Memory for the data of held writes; past it they go to a temporary file [256MiB]"),
         row(Opt::AllowOther, "allow-other", "", Mount, AT_MOUNT, "Other users may use the mount"),
