@@ -25,7 +25,7 @@ pub use names::{
 };
 pub use object::Object;
 pub use scan::{Found, ScanSummary, scan, whole_blocks};
-pub use thread::{favour_this_thread, masked_by_thread, set_nice, unshare_fs};
+pub use thread::{Favour, favour_this_thread, masked_by_thread, set_nice, unshare_fs};
 
 /// What the kernel says of an object.
 pub use rustix::fs::Stat;

@@ -57,11 +57,26 @@ pub fn unshare_fs() -> Result<()> {
 /// it needs `CAP_SYS_NICE`), else with a nice value of -10, else with what it has.
 ///
 /// A nice value alone is a share of the processor: beside 10,000 writers that have just been woken it is a small one.
-pub fn favour_this_thread() {
+pub fn favour_this_thread() -> Favour {
     let _ = timer_slack_1ns();
-    if real_time().is_err() {
-        let _ = set_nice(-10);
+    if real_time().is_ok() {
+        Favour::RealTime
+    } else if set_nice(-10).is_ok() {
+        Favour::Nice
+    } else {
+        Favour::None
     }
+}
+
+/// How far a thread goes before ordinary ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Favour {
+    /// It runs when it is due.
+    RealTime,
+    /// It gets a larger share of the processor.
+    Nice,
+    /// Not at all.
+    None,
 }
 
 fn real_time() -> Result<()> {
@@ -121,14 +136,13 @@ mod tests {
             (fields[15], fields[37], rustix::thread::current_timer_slack().unwrap())
         };
         let before = class_and_slack();
-        let favoured = std::thread::spawn(move || {
-            favour_this_thread();
-            class_and_slack()
-        });
-        let (nice, policy, slack) = favoured.join().unwrap();
+        let favoured = std::thread::spawn(move || (favour_this_thread(), class_and_slack()));
+        let (favour, (nice, policy, slack)) = favoured.join().unwrap();
         assert!(slack <= 1, "the real-time class has none: {slack}");
-        if rustix::process::geteuid().is_root() {
-            assert!(policy == libc::SCHED_RR || nice == -10, "policy {policy}, nice {nice}");
+        match favour {
+            Favour::RealTime => assert_eq!(policy, libc::SCHED_RR),
+            Favour::Nice => assert_eq!(nice, -10),
+            Favour::None => assert_eq!((nice, policy), (before.0, before.1)),
         }
         assert_eq!(class_and_slack(), before, "other threads keep theirs");
     }

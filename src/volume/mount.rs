@@ -167,7 +167,9 @@ fn start_engine(
         filter,
         held_memory: options.held_memory,
         observer: Arc::clone(witness) as Arc<dyn Observer>,
-        on_thread_start: backing::favour_this_thread,
+        on_thread_start: || {
+            backing::favour_this_thread();
+        },
     };
     Engine::start(parts).map_err(|error| VolumeError::new(ErrorKind::Os, format!("no thread can be started: {error}")))
 }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use rustix::process::{Resource, geteuid, getrlimit};
 use rustix::system::uname;
+use stunfs::backing::{self, Favour};
 use stunfs::freeze;
 
 use super::{Check, State};
@@ -20,7 +21,7 @@ pub(super) fn all() -> Vec<Check> {
     if !geteuid().is_root() {
         checks.push(allow_other());
     }
-    checks.extend([kernel(), request_timeout(), open_files(), fusectl()]);
+    checks.extend([kernel(), request_timeout(), open_files(), priority(), fusectl()]);
     checks.push(loop_devices());
     checks.extend(freezing());
     checks.extend([kernel_log(), hung_tasks()]);
@@ -142,6 +143,20 @@ fn open_files() -> Check {
 }
 
 /// Where a wedged mount can be aborted.
+/// Tried on a thread of its own, which ends with it.
+fn priority() -> Check {
+    const NAME: &str = "priority";
+    const MEND: &str =
+        "run it as root, or: setcap cap_sys_nice+ep $(command -v stunfs) (container: --cap-add SYS_NICE)";
+    match std::thread::spawn(backing::favour_this_thread).join() {
+        Ok(Favour::RealTime) => Check::ok(NAME, "real-time class: releases are on time on a busy machine, too"),
+        Ok(Favour::Nice) => {
+            Check::limited(NAME, "only a better nice value: thousands of releases at once take longer", MEND)
+        }
+        _ => Check::limited(NAME, "none: on a busy machine releases are late", MEND),
+    }
+}
+
 fn fusectl() -> Check {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     if mounts.lines().any(|line| line.split(' ').nth(2) == Some("fusectl")) {
