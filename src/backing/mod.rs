@@ -14,7 +14,7 @@ mod object;
 mod scan;
 mod thread;
 
-pub use data::{allocate, copy_range, read_at, seek_data, seek_hole, sync, truncate, write_at};
+pub use data::{allocate, copy_range, read_at, read_at_once, seek_data, seek_hole, sync, truncate, write_at};
 pub use dir::{DirStream, RawEntry};
 pub use extents::data_extents;
 pub use handle::{FileHandle, HandleSource};

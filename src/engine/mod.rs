@@ -17,11 +17,12 @@ mod op;
 mod promise;
 mod queue;
 mod running;
+mod throttled;
 mod timer;
 
 pub use commands::{EngineStatus, Released};
 pub use filter::Filter;
-pub use op::{Caller, HeldOp, HoldTimes, Observer, OpInfo};
+pub use op::{Caller, HeldOp, HoldTimes, Later, Observer, OpInfo};
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -32,6 +33,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::Sender;
 
 use crate::model::{Access, FileKey, Gate, Model, Notice, Op, OpId, Refusal, Release, Verdict};
+use crate::telemetry::event::OpKind;
 use crate::time::{Clock, SimTime};
 use crate::units::Bytes;
 use data::DataStore;
@@ -40,6 +42,7 @@ use op::Pace;
 use promise::Promise;
 use queue::Queue;
 use running::Running;
+use throttled::Throttled;
 
 /// What an engine is made of.
 pub struct EngineParts {
@@ -76,6 +79,7 @@ struct Shared {
     gate: AtomicU8,
     filter: RwLock<Arc<Filter>>,
     running: Running,
+    throttled: Throttled,
     data: DataStore,
     observer: Arc<dyn Observer>,
     /// Released operations, for the completion threads.
@@ -135,7 +139,21 @@ impl Engine {
     where
         W: FnOnce(Result<(), Refusal>) + Send + 'static,
     {
-        self.put(op, work, |work, outcome| work(outcome), |work| Work::Plain(Box::new(work)));
+        let run = |work: W, outcome| {
+            work(outcome);
+            None
+        };
+        self.put(op, work, run, |work| Work::Plain(Box::new(work)));
+    }
+
+    /// As [`Engine::submit`], for a read. `work` is told whether it may wait for the disk; if not, it does what can be done
+    /// at once, or gives back what is left to do: a worker does that.
+    pub fn submit_read<W>(&self, op: &OpInfo<'_>, work: W)
+    where
+        W: FnOnce(Result<(), Refusal>, bool) -> Option<Later> + Send + 'static,
+    {
+        let wait = |work: W| move |outcome| work(outcome, true).into_iter().for_each(|later| later());
+        self.put(op, work, |work, outcome| work(outcome, false), |work| Work::Plain(Box::new(wait(work))));
     }
 
     /// As [`Engine::submit`], for a write: `data` is copied only if the operation is held.
@@ -144,11 +162,23 @@ impl Engine {
         W: FnOnce(Result<&[u8], Refusal>) + Send + 'static,
     {
         let keep = |work| Work::Write(self.shared.data.take(data), Box::new(work));
-        self.put(op, work, |work, outcome| work(outcome.map(|()| data)), keep);
+        let run = |work: W, outcome: Result<(), Refusal>| {
+            let began = self.shared.clock.now();
+            work(outcome.map(|()| data));
+            self.shared.throttled.note(began, self.shared.clock.now());
+            None
+        };
+        self.put(op, work, run, keep);
     }
 
-    /// One operation comes in: `run` carries its work out now, `keep` makes of it what waits.
-    fn put<W>(&self, op: &OpInfo<'_>, work: W, run: impl FnOnce(W, Result<(), Refusal>), keep: impl FnOnce(W) -> Work) {
+    /// One operation comes in: `run` carries its work out now, or what of it can be done now; `keep` makes of it what waits.
+    fn put<W>(
+        &self,
+        op: &OpInfo<'_>,
+        work: W,
+        run: impl FnOnce(W, Result<(), Refusal>) -> Option<Later>,
+        keep: impl FnOnce(W) -> Work,
+    ) {
         let shared = &*self.shared;
         shared.observer.operation(op.kind);
         let running = shared.running.enter();
@@ -156,10 +186,15 @@ impl Engine {
             Verdict::Pass if shared.belongs_to_worker(op) => {
                 shared.send_long(vec![LongJob::Passed(keep(work), running.hand_over())]);
             }
-            Verdict::Pass => run(work, Ok(())),
+            Verdict::Pass => {
+                if let Some(later) = run(work, Ok(())) {
+                    let rest = Work::Plain(Box::new(move |_| later()));
+                    shared.send_long(vec![LongJob::Passed(rest, running.hand_over())]);
+                }
+            }
             Verdict::Fail(refusal) => {
                 shared.refuse(op, refusal);
-                run(work, Err(refusal));
+                let _answered = run(work, Err(refusal));
             }
             Verdict::Held(id) => {
                 drop(running);
@@ -230,6 +265,7 @@ impl Shared {
             }),
             filter: RwLock::new(Arc::new(parts.filter)),
             running: Running::default(),
+            throttled: Throttled::default(),
             data: DataStore::new(parts.held_memory),
             observer: parts.observer,
             jobs: Queue::new(threads),
@@ -269,7 +305,7 @@ impl Shared {
     /// Hands released operations to the completion threads, or to the workers; once those have ended, carries them out
     /// here.
     fn send(&self, jobs: Vec<Job>) {
-        let (long, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.waited.pace == Pace::WaitsForDisk);
+        let (long, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.waited.pace != Pace::Short);
         if !jobs.is_empty()
             && let Err(left) = self.jobs.push(jobs)
         {
@@ -281,7 +317,8 @@ impl Shared {
     /// Whether this thread has better things to do.
     fn belongs_to_worker(&self, op: &OpInfo<'_>) -> bool {
         match op.pace() {
-            Pace::Short => false,
+            Pace::Short if op.kind == OpKind::Write => self.throttled.now(&self.clock),
+            Pace::Short | Pace::MayWait => false,
             Pace::Copies => self.long.has_idle_thread(),
             Pace::WaitsForDisk => true,
         }

@@ -41,11 +41,16 @@ pub struct OpInfo<'a> {
 /// A read of this size or more is worth another thread.
 const LARGE_READ: u64 = 64 << 10;
 
+/// What is left of an operation that would have to wait for the backing's disk.
+pub type Later = Box<dyn FnOnce() + Send>;
+
 /// How long it takes to carry an operation out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pace {
     /// No longer than it takes to tell another thread of it.
     Short,
+    /// Short, unless it finds out that it would wait.
+    MayWait,
     /// Long enough to be worth another thread, if one is idle.
     Copies,
     /// As long as the backing's disk takes: never on the thread that serves the kernel.
@@ -61,6 +66,7 @@ impl OpInfo<'_> {
             }
             OpKind::Write if self.synchronous => Pace::WaitsForDisk,
             OpKind::Read if large() => Pace::Copies,
+            OpKind::Read => Pace::MayWait,
             _ => Pace::Short,
         }
     }

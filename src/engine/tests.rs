@@ -133,6 +133,50 @@ fn what_waits_for_the_backings_disk_keeps_nobody_from_a_stat() {
 }
 
 #[test]
+fn a_read_that_would_wait_goes_on_at_a_worker() {
+    let (engine, _, _) = start(|_| {});
+    let own = std::thread::current().id();
+    let read = info(OpKind::Read, Access::Read(FILE, ByteRange::at(0, 4096)));
+    let (sender, receiver) = crossbeam_channel::bounded(2);
+    let later = sender.clone();
+    engine.submit_read(&read, move |_, may_wait| {
+        assert!(!may_wait);
+        Some(Box::new(move || later.send(std::thread::current().id()).unwrap()))
+    });
+    assert_ne!(receiver.recv_timeout(LONG).unwrap(), own);
+    // Held and released: then it may wait, but not on a completion thread.
+    engine.stun(None);
+    engine.submit_read(&read, move |_, may_wait| {
+        assert!(may_wait);
+        assert_eq!(std::thread::current().name().map(|name| name.starts_with("stunfs-work")), Some(true));
+        sender.send(std::thread::current().id()).unwrap();
+        None
+    });
+    engine.resume();
+    receiver.recv_timeout(LONG).unwrap();
+    engine.shut_down();
+}
+
+#[test]
+fn once_a_write_was_made_to_wait_by_the_backing_the_next_goes_to_a_worker() {
+    let (engine, _, _) = start(|config| config.first_write = Latency::Constant(Duration::ZERO));
+    let own = std::thread::current().id();
+    let write = |time| {
+        let (sender, receiver) = crossbeam_channel::bounded(1);
+        engine.submit_write(&write_at(0), b"x", move |data| {
+            assert_eq!(data.unwrap(), b"x");
+            crate::time::pause(time);
+            sender.send(std::thread::current().id()).unwrap();
+        });
+        receiver.recv_timeout(LONG).unwrap()
+    };
+    write(Duration::ZERO);
+    assert_eq!(write(Duration::from_millis(10)), own);
+    assert_ne!(write(Duration::ZERO), own);
+    engine.shut_down();
+}
+
+#[test]
 fn a_stun_is_not_settled_while_a_worker_is_at_it() {
     let (engine, _, _) = start(|_| {});
     let (told, go) = submit_stuck(&engine, &fsync());

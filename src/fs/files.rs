@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rustix::fs::OFlags;
 
@@ -14,6 +15,7 @@ use super::inode::Inode;
 use super::types::Kind;
 use super::{CacheMode, Call, Caller, Entry, FileSystem, FsError, FsResult, On, Opened};
 use crate::backing::{self, Errno, Object, masked_by_thread};
+use crate::engine::Later;
 use crate::model::Access;
 use crate::telemetry::event::OpKind;
 use crate::units::ByteRange;
@@ -100,10 +102,15 @@ impl FileSystem {
         let range = ByteRange::at(offset, size.into());
         let known = Arc::clone(&file);
         let call = Call::within(OpKind::Read, c, &known, Access::Read(file.inode.key, range), range);
+        let fs = Arc::clone(self);
         self.with_op(&call, |op| {
-            self.engine.submit(op, move |outcome| match outcome {
-                Ok(()) => read_into_reply(&file, offset, size, reply),
-                Err(refusal) => reply(Err(refusal.into())),
+            self.engine.submit_read(op, move |outcome, may_wait| {
+                match outcome {
+                    Ok(()) if !may_wait => return fs.read_at_once(file, offset, size, reply),
+                    Ok(()) => read_into_reply(&file, offset, size, reply),
+                    Err(refusal) => reply(Err(refusal.into())),
+                }
+                None
             });
         });
     }
@@ -216,6 +223,28 @@ impl FileSystem {
         opened.map(|opened| (entry, opened)).inspect_err(|_| self.forget(entry.attr.ino, 1))
     }
 
+    /// Reads what is in memory; a read that would wait for the disk is given back.
+    fn read_at_once<R>(&self, file: Arc<OpenFile>, offset: u64, size: u32, reply: R) -> Option<Later>
+    where
+        R: FnOnce(FsResult<&[u8]>) + Send + 'static,
+    {
+        if !self.backing_can_tell.load(Ordering::Relaxed) {
+            read_into_reply(&file, offset, size, reply);
+            return None;
+        }
+        let mut buffer = Buffer::of(size);
+        match backing::read_at_once(&file.fd, buffer.bytes(), offset) {
+            Ok(Some(read)) => reply(Ok(&buffer.bytes()[..read])),
+            Ok(None) => return Some(Box::new(move || read_into_reply(&file, offset, size, reply))),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                self.backing_can_tell.store(false, Ordering::Relaxed);
+                return Some(Box::new(move || read_into_reply(&file, offset, size, reply)));
+            }
+            Err(error) => reply(Err(error.into())),
+        }
+        None
+    }
+
     /// `killer`: who writes, if that costs the file its set-id bits.
     fn do_write(&self, file: &OpenFile, offset: u64, data: &[u8], killer: Option<Caller>) -> FsResult<u32> {
         if let Some(c) = killer {
@@ -254,16 +283,37 @@ const fn open_flags(flags: i32) -> OFlags {
 }
 
 fn read_into_reply(file: &OpenFile, offset: u64, size: u32, reply: impl FnOnce(FsResult<&[u8]>)) {
-    let len = usize::try_from(size).unwrap_or(KEPT_BYTES);
-    let mut buffer = BUFFER.take();
-    if buffer.len() < len {
-        buffer.resize(len, 0);
-    }
-    match backing::read_at(&file.fd, &mut buffer[..len], offset) {
-        Ok(read) => reply(Ok(&buffer[..read])),
+    let mut buffer = Buffer::of(size);
+    match backing::read_at(&file.fd, buffer.bytes(), offset) {
+        Ok(read) => reply(Ok(&buffer.bytes()[..read])),
         Err(error) => reply(Err(error.into())),
     }
-    if buffer.len() <= KEPT_BYTES {
-        BUFFER.set(buffer);
+}
+
+/// This thread's buffer. It only grows, so that a large read after a small one does not fill it with zeros first.
+struct Buffer {
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+impl Buffer {
+    fn of(size: u32) -> Self {
+        let (mut bytes, len) = (BUFFER.take(), usize::try_from(size).unwrap_or(KEPT_BYTES));
+        if bytes.len() < len {
+            bytes.resize(len, 0);
+        }
+        Self { bytes, len }
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        &mut self.bytes[..self.len]
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if self.bytes.len() <= KEPT_BYTES {
+            BUFFER.set(std::mem::take(&mut self.bytes));
+        }
     }
 }

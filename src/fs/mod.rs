@@ -29,6 +29,7 @@ mod xattrs;
 
 use std::ffi::OsStr;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rustix::fs::OFlags;
@@ -86,6 +87,8 @@ pub struct FileSystem {
     first_reserved: u64,
     /// Keeps the root known.
     root: Arc<Inode>,
+    /// The backing knows whether a read would wait for its disk.
+    backing_can_tell: AtomicBool,
 }
 
 /// An operation, as it is put to the engine.
@@ -145,7 +148,17 @@ impl FileSystem {
         let root = meet(&home, object, &stat);
         let is_root = rustix::process::geteuid().is_root();
         let (files, dirs) = (Handles::new(), Handles::new());
-        Ok(Arc::new(Self { home, engine, options, files, dirs, is_root, first_reserved, root }))
+        Ok(Arc::new(Self {
+            home,
+            engine,
+            options,
+            files,
+            dirs,
+            is_root,
+            first_reserved,
+            root,
+            backing_can_tell: AtomicBool::new(true),
+        }))
     }
 
     fn books(&self) -> &dyn Books {
