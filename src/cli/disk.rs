@@ -157,6 +157,7 @@ fn spec(args: &UpArgs) -> DiskSpec {
         mount: args.mount.clone(),
         sector: args.sector,
         remake: args.mkfs,
+        scratch: None,
     }
 }
 

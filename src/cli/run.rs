@@ -68,7 +68,10 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let seed = options.model.seed;
     let (outcome, summary) = match args.disk {
         None => on_volume(options, signals, &args.command)?,
-        Some(fs) => on_disk(&spec(args, fs, &backing), options, signals, &args.command)?,
+        Some(fs) => {
+            let spec = DiskSpec { scratch: scratch.goes_with_us(), ..spec(args, fs, &backing) };
+            on_disk(&spec, options, signals, &args.command)?
+        }
     };
     let summary = summary.inspect_err(|_| scratch.keep())?;
     eprint!("{}", summary::text(&summary));
@@ -232,6 +235,11 @@ impl Scratch {
 
     fn mountpoint(&self) -> anyhow::Result<PathBuf> {
         self.sub("mnt")
+    }
+
+    /// The directory, unless the user wants to keep it.
+    fn goes_with_us(&self) -> Option<PathBuf> {
+        self.dir.as_ref().filter(|_| !self.keep).map(|dir| dir.path().to_owned())
     }
 
     /// Something may still be mounted in it.

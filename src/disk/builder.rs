@@ -139,7 +139,11 @@ impl DiskBuilder {
         let mut owned = None;
         self.spec.place = match self.place.take() {
             Some(place) => place,
-            None => owned.insert(temporary()?).path().to_owned(),
+            None => {
+                let scratch = owned.insert(temporary()?).path().to_owned();
+                self.spec.scratch = Some(scratch.clone());
+                scratch
+            }
         };
         raise(&self.spec, self.volume, owned)
     }

@@ -4,6 +4,7 @@
 //! time; what is not this disk's is left alone.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use super::filesystem::{Unmounted, detach, mounts_of, unmount_from};
@@ -79,24 +80,40 @@ fn remove_what_was_made(store: &Store, record: &Record) -> Result<(), VolumeErro
         let _ = fs::remove_dir(place);
     }
     let _ = fs::remove_file(&record.control);
-    if !record.ready {
-        remove_unfinished(record);
+    let is_orphan = record.boot != boot() || !Running(record).is_alive();
+    let scratch = record.scratch.as_ref().filter(|_| is_orphan);
+    if !record.ready || scratch.is_some_and(|scratch| record.image.starts_with(scratch)) {
+        remove_made_image(record);
+    }
+    if let Some(scratch) = scratch {
+        remove_scratch(scratch);
     }
     store.remove(&record.id).map_err(|error| {
         VolumeError::new(ErrorKind::Io, format!("the record of the disk {} cannot be removed: {error}", record.id))
     })
 }
 
-/// An image that never got usable, if it is still the one that was made.
-fn remove_unfinished(record: &Record) {
+/// The image, if it was made for this disk and is still that one.
+fn remove_made_image(record: &Record) {
     use std::os::unix::fs::MetadataExt;
 
-    let Some(inode) = record.made.image else { return };
-    if fs::symlink_metadata(&record.image).is_ok_and(|found| found.ino() == inode) {
+    let is_it = |found: fs::Metadata| match record.made.image {
+        Some(inode) => found.ino() == inode,
+        // Whoever made it was killed before he could take its inode down: nothing is in it.
+        None => record.made.new_image && found.blocks() == 0 && (found.len() == 0 || found.len() == record.size.0),
+    };
+    if fs::symlink_metadata(&record.image).is_ok_and(is_it) {
         // What cannot be removed was said to be unusable already.
         let _ = fs::remove_file(&record.image);
     }
     if record.made.directory {
         let _ = fs::remove_dir(record.backing());
     }
+}
+
+/// A temporary directory and the empty ones in it; one that holds something else by now stays.
+fn remove_scratch(scratch: &Path) {
+    let inside = fs::read_dir(scratch).into_iter().flatten().flatten();
+    inside.for_each(|entry| _ = fs::remove_dir(entry.path()));
+    let _ = fs::remove_dir(scratch);
 }

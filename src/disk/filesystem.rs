@@ -155,40 +155,52 @@ fn shut_down(mount: &Mount, within: Duration) {
     }
 }
 
-/// Checks that a file system can be mounted at `place`; makes a directory that is missing there, and says so.
-pub(super) fn prepare_mount_point(place: &Path) -> Result<(PathBuf, bool), VolumeError> {
+/// Checks that a file system can be mounted at `place`, and whether that has to be made first.
+pub(super) fn check_mount_point(place: &Path) -> Result<(PathBuf, bool), VolumeError> {
     let refused = |kind, text: &str| Err(VolumeError::new(kind, format!("--mount {}: {text}", place.display())));
-    let place_abs = std::path::absolute(place).unwrap_or_else(|_| place.to_owned());
-    if is_mount_point(&place_abs) {
-        return refused(
-            ErrorKind::Unavailable,
-            "something is mounted there already; unmount it or choose another place",
-        );
+    let taken = "something is mounted there already; unmount it or choose another place";
+    let absolute = std::path::absolute(place).unwrap_or_else(|_| place.to_owned());
+    if is_mount_point(&absolute) {
+        return refused(ErrorKind::Unavailable, taken);
     }
-    let made = match std::fs::create_dir(&place_abs) {
-        Ok(()) => true,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            return refused(ErrorKind::NoPermission, "may not be made");
-        }
-        Err(error) => return refused(ErrorKind::CantCreate, &format!("cannot be made: {error}")),
-    };
-    let canonical = match place_abs.canonicalize() {
-        Ok(canonical) if canonical.is_dir() => canonical,
+    let found = match absolute.canonicalize() {
+        Ok(found) if found.is_dir() => found,
         Ok(_) => return refused(ErrorKind::Usage, "is not a directory"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return missing_mount_point(place, &absolute),
         Err(error) => return refused(ErrorKind::Io, &error.to_string()),
     };
-    if is_mount_point(&canonical) {
-        return refused(
-            ErrorKind::Unavailable,
-            "something is mounted there already; unmount it or choose another place",
-        );
+    if is_mount_point(&found) {
+        return refused(ErrorKind::Unavailable, taken);
     }
-    match std::fs::read_dir(&canonical).map(|mut entries| entries.next().is_some()) {
-        Ok(false) => Ok((canonical, made)),
+    match std::fs::read_dir(&found).map(|mut entries| entries.next().is_some()) {
+        Ok(false) => Ok((found, false)),
         Ok(true) => refused(ErrorKind::Unavailable, "is not empty; choose an empty or a new directory"),
         Err(error) => refused(ErrorKind::Io, &error.to_string()),
     }
+}
+
+/// Where a mount point will be that is not there yet.
+fn missing_mount_point(place: &Path, absolute: &Path) -> Result<(PathBuf, bool), VolumeError> {
+    let parent = absolute.parent().unwrap_or(Path::new("/")).canonicalize();
+    let parent = parent.map_err(|error| cannot_make(place, &error))?;
+    Ok((parent.join(absolute.file_name().unwrap_or_default()), true))
+}
+
+/// Makes a mount point; whether it was this call that made it.
+pub(super) fn make_mount_point(place: &Path) -> Result<bool, VolumeError> {
+    match std::fs::create_dir(place) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(cannot_make(place, &error)),
+    }
+}
+
+fn cannot_make(place: &Path, error: &io::Error) -> VolumeError {
+    let (kind, text) = match error.kind() {
+        io::ErrorKind::PermissionDenied => (ErrorKind::NoPermission, "may not be made".to_owned()),
+        _ => (ErrorKind::CantCreate, format!("cannot be made: {error}")),
+    };
+    VolumeError::new(kind, format!("--mount {}: {text}", place.display()))
 }
 
 /// Whether something is mounted at exactly this path.
@@ -203,15 +215,16 @@ mod tests {
     #[test]
     fn mount_points_are_empty_directories() {
         let dir = tempfile::tempdir().unwrap();
-        let (place, made) = prepare_mount_point(&dir.path().join("new")).unwrap();
-        assert!(made && place.ends_with("new"));
-        assert!(!prepare_mount_point(&place).unwrap().1);
+        let (place, is_missing) = check_mount_point(&dir.path().join("new")).unwrap();
+        assert!(is_missing && place.ends_with("new") && !place.exists());
+        assert!(make_mount_point(&place).unwrap() && !make_mount_point(&place).unwrap());
+        assert!(!check_mount_point(&place).unwrap().1);
         for (wrong, part) in [(dir.path().to_owned(), "not empty"), ("/proc".into(), "mounted there already")] {
-            let error = prepare_mount_point(&wrong).unwrap_err().to_string();
+            let error = check_mount_point(&wrong).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
         std::fs::write(dir.path().join("file"), "").unwrap();
-        assert!(prepare_mount_point(&dir.path().join("file")).is_err());
+        assert!(check_mount_point(&dir.path().join("file")).is_err());
     }
 
     #[test]

@@ -66,6 +66,7 @@ pub fn list() -> Result<Vec<Found>, VolumeError> {
         return Err(VolumeError::new(ErrorKind::NoPermission, "disks belong to root; try: sudo stunfs disk list"));
     }
     let store = open()?;
+    store.sweep();
     let records = store.all().map_err(|error| unreadable(&error))?;
     Ok(records.into_iter().map(|record| look(&store, record)).collect())
 }

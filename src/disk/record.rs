@@ -55,6 +55,9 @@ pub struct Record {
     pub device: Option<Attached>,
     /// What was made for it, and goes if it never gets ready.
     pub(super) made: Made,
+    /// A temporary directory of who runs it: he removes it, unless he is killed.
+    #[serde(default)]
+    pub(super) scratch: Option<PathBuf>,
     /// It is usable.
     pub ready: bool,
 }
@@ -64,6 +67,9 @@ pub struct Record {
 pub(super) struct Made {
     /// The image's directory.
     pub(super) directory: bool,
+    /// There was no image; it is going to be made.
+    #[serde(default)]
+    pub(super) new_image: bool,
     /// The image, by its inode.
     pub(super) image: Option<u64>,
     /// The mount point. It goes with the disk, ready or not.
@@ -88,6 +94,7 @@ impl Record {
             is_daemon: false,
             device: None,
             made: Made::default(),
+            scratch: None,
             ready: false,
         }
     }
@@ -201,6 +208,18 @@ impl Store {
         }
     }
 
+    /// Removes locks of disks that have no record: whoever held them was killed before he had made anything.
+    pub(super) fn sweep(&self) {
+        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let id = name.to_str().and_then(|name| name.strip_suffix(".lock"));
+            if let Some(id) = id.filter(|id| self.load(id).is_none()) {
+                // Dropping it removes it; one that somebody holds cannot be had.
+                let _ = self.lock(id, Duration::ZERO);
+            }
+        }
+    }
+
     /// All records, by name.
     pub(super) fn all(&self) -> io::Result<Vec<Record>> {
         let mut records = Vec::new();
@@ -262,8 +281,12 @@ mod tests {
         let lock = store.lock("a", Duration::ZERO).unwrap();
         assert!(lock.is_some() && store.is_locked("a") && !store.is_locked("b"));
         assert!(store.lock("a", Duration::from_millis(20)).unwrap().is_none());
+        store.sweep();
+        assert!(store.is_locked("a"));
         drop(lock);
         assert!(!store.is_locked("a"));
+        fs::write(dir.path().join("a.lock"), "").unwrap();
+        store.sweep();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

@@ -104,6 +104,8 @@ pub struct DiskSpec {
     pub sector: Sector,
     /// Make a new file system on an image that has something on it.
     pub remake: bool,
+    /// A temporary directory that is the disk's alone. It goes with a disk whose owner was killed, with an image in it.
+    pub scratch: Option<PathBuf>,
 }
 
 /// Checks a size against the sectors.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 
 use super::down::take_down;
-use super::filesystem::{self, prepare_mount_point};
+use super::filesystem::{self, check_mount_point, make_mount_point};
 use super::health::faults;
 use super::image::{self, Content, Location};
 use super::loopdev;
@@ -143,7 +143,7 @@ struct Rising<'a> {
 }
 
 impl<'a> Rising<'a> {
-    /// Checks all that can be checked, and makes the mount point if it is missing.
+    /// Checks all that can be checked. Nothing is made before there is a record of it.
     fn begin(spec: &'a DiskSpec, store: &'a Store, id: String, location: &Location) -> Result<Self, VolumeError> {
         if spec.fs != FsKind::None {
             filesystem::mkfs_program(spec.fs)?;
@@ -151,16 +151,17 @@ impl<'a> Rising<'a> {
         let size = checked_size(spec, &location.image)?;
         let private = store.private(&id);
         let volume = private.join("volume");
-        let (mount, made_mount) = match (&spec.mount, spec.fs) {
+        let (mount, makes_mount) = match (&spec.mount, spec.fs) {
             (_, FsKind::None) => (None, false),
             (None, _) => (Some(private.join("mount")), false),
-            (Some(place), _) => prepare_mount_point(place).map(|(place, made)| (Some(place), made))?,
+            (Some(place), _) => check_mount_point(place).map(|(place, is_missing)| (Some(place), is_missing))?,
         };
         let control = default_socket(mount.as_deref().unwrap_or(&location.directory));
         let mut record = Record::new(id, location.image.clone(), size, Places { volume, control });
         (record.fs, record.sector, record.mount) = (spec.fs, spec.sector, mount);
-        record.made.mount = made_mount;
+        record.made.mount = makes_mount;
         record.made.directory = location.made_directory;
+        record.scratch.clone_from(&spec.scratch);
         Ok(Self { spec, store, record })
     }
 
@@ -193,7 +194,10 @@ impl<'a> Rising<'a> {
         self.store.save(&self.record).map_err(|error| cannot_keep(&error))
     }
 
-    fn make_places(&self) -> Result<(), VolumeError> {
+    fn make_places(&mut self) -> Result<(), VolumeError> {
+        if let Some(place) = self.record.mount.as_ref().filter(|_| self.record.made.mount) {
+            self.record.made.mount = make_mount_point(place)?;
+        }
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
         let own_mount = self.record.mount.as_ref().filter(|_| self.spec.mount.is_none());
@@ -207,6 +211,8 @@ impl<'a> Rising<'a> {
     fn make_image(&mut self, location: &Location) -> Result<bool, VolumeError> {
         let wants_fs = self.spec.fs != FsKind::None;
         if image::size(&location.image)?.is_none() {
+            self.record.made.new_image = true;
+            self.save()?;
             let inode = image::create(&location.image, self.record.size.0)?;
             self.record.made.image = Some(inode);
             self.save()?;

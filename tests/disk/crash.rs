@@ -1,28 +1,36 @@
 //! A daemon that is killed, stopped, or whose guard is killed with it, under a busy file system; and the way back.
 
-use std::process::Command;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use stunfs::time::pause;
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde_json::Value;
+use stunfs::time::{Clock, SimTime, pause, wait_until};
 
-use crate::support::{TestDisk, append_synced, count_records, finished, need_disks, run, text};
+use crate::support::{
+    TestDisk, append_synced, count_records, fine, finished, loop_files, need_disks, run, stunfs, text,
+};
 
 /// How often; `STUNFS_CRASH_ROUNDS` says otherwise.
-const ROUNDS: u64 = 3;
+const ROUNDS: u32 = 3;
+
+fn rounds() -> u32 {
+    std::env::var("STUNFS_CRASH_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS)
+}
 
 #[test]
 fn what_was_synced_survives_the_death_of_the_daemon() {
     need_disks!("mkfs.xfs", "xfs_repair");
-    let rounds = std::env::var("STUNFS_CRASH_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS);
     let mut disk = TestDisk::up("--size 1GiB --first-write 5ms");
-    for round in 0..rounds {
+    for round in 0..rounds() {
         crash_and_recover(&mut disk, round);
     }
 }
 
-fn crash_and_recover(disk: &mut TestDisk, round: u64) {
+fn crash_and_recover(disk: &mut TestDisk, round: u32) {
     let stop = Arc::new(AtomicBool::new(false));
     let writers: Vec<_> = (0..3)
         .map(|n| {
@@ -30,7 +38,7 @@ fn crash_and_recover(disk: &mut TestDisk, round: u64) {
             std::thread::spawn(move || append_synced(&path, &stop))
         })
         .collect();
-    pause(Duration::from_millis(400 + 37 * (round % 7)));
+    pause(Duration::from_millis(400 + 37 * u64::from(round % 7)));
     disk.kill_daemon();
     stop.store(true, Ordering::Relaxed);
     let acknowledged: Vec<u64> = writers.into_iter().map(|writer| finished(writer, Duration::from_secs(10))).collect();
@@ -70,4 +78,110 @@ fn a_daemon_that_stands_still_is_no_obstacle() {
     disk.down();
     stop.store(true, Ordering::Relaxed);
     finished(writer, Duration::from_secs(10));
+}
+
+/// Starts the program in a process group of its own, with its temporary files below `base`.
+fn start(base: &Path, args: &[&str]) -> Child {
+    use std::os::unix::process::CommandExt;
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stunfs"));
+    command.args(args).env("TMPDIR", base).process_group(0);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// The record of the disk whose image lies below `base`.
+fn record_below(base: &Path) -> Option<Value> {
+    let list: Value = serde_json::from_str(&fine(&["disk", "list", "--json"])).unwrap();
+    let below = |found: &&Value| Path::new(found["disk"]["image"].as_str().unwrap()).starts_with(base);
+    list.as_array().unwrap().iter().find(below).map(|found| found["disk"].clone())
+}
+
+/// Processes whose command line names `base`.
+fn processes_of(base: &Path) -> Vec<u32> {
+    let named = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(base.to_str().unwrap())
+    };
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(named).collect()
+}
+
+/// No mount, device, record, process, nor a file below `base`.
+fn assert_nothing_of(base: &Path, what: &str) {
+    assert!(record_below(base).is_none(), "{what}: its record is still there");
+    let ended = wait_until(Duration::from_secs(15), Duration::from_millis(10), || processes_of(base).is_empty());
+    assert!(ended, "{what}: still running: {:?}", processes_of(base));
+    let names = |text: &str| text.contains(base.to_str().unwrap());
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!names(&mounts), "{what}: still mounted:\n{mounts}");
+    // What a killed mkfs had open is free when that has ended.
+    let detached = || !loop_files().iter().any(|file| names(file));
+    assert!(wait_until(Duration::from_secs(5), Duration::from_millis(10), detached), "{what}: {:?}", loop_files());
+    let left: Vec<_> = std::fs::read_dir(base).unwrap().flatten().map(|entry| entry.path()).collect();
+    assert!(left.is_empty(), "{what}: {left:?}");
+}
+
+#[test]
+fn a_run_that_is_killed_leaves_nothing_after_repair() {
+    need_disks!("mkfs.xfs");
+    for round in 0..rounds() {
+        let base = tempfile::Builder::new().prefix("stunfs-killed-run-").tempdir().unwrap();
+        let script = "while dd if=/dev/zero of={}/new bs=1M count=8 conv=fsync; do :; done";
+        let args = ["run", "--disk", "xfs", "--disk-size", "1GiB", "--first-write", "200ms", "--", "sh", "-c", script];
+        let mut child = start(base.path(), &args);
+        let mut record = Value::Null;
+        let is_busy = || {
+            record = record_below(base.path()).unwrap_or_default();
+            let mount = record["mount"].as_str().filter(|_| record["ready"] == true);
+            mount.is_some_and(|mount| Path::new(mount).join("new").exists())
+        };
+        assert!(wait_until(Duration::from_secs(60), Duration::from_millis(20), is_busy), "nothing is written");
+        pause(Duration::from_millis(300 + 37 * u64::from(round % 7)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let id = record["id"].as_str().unwrap();
+        let repaired = stunfs(&["disk", "repair", id]);
+        assert!(repaired.status.success(), "{}", text(&repaired.stderr));
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(id), "round {round}: still mounted:\n{mounts}");
+        assert!(!Path::new("/run/stunfs/disks").join(id).exists(), "round {round}: its places are still there");
+        assert_nothing_of(base.path(), &format!("round {round}"));
+    }
+}
+
+#[test]
+fn an_up_that_is_killed_leaves_nothing_after_repair() {
+    need_disks!("mkfs.xfs");
+    let clock = Clock::start();
+    TestDisk::up("--size 1GiB").down();
+    let whole = clock.now().since(SimTime::ZERO);
+    let rounds = 5 * rounds();
+    let mut unfinished = 0;
+    for round in 0..rounds {
+        let base = tempfile::Builder::new().prefix("stunfs-killed-up-").tempdir().unwrap();
+        let at = |name: &str| base.path().join(name).to_str().unwrap().to_owned();
+        let (image, mount) = (at("image"), at("mnt"));
+        let mut child = start(base.path(), &["disk", "up", &image, "--size", "1GiB", "--mount", &mount]);
+        pause(whole * round / rounds);
+        // All of it, as when the terminal is closed by force; but every other time only the one process.
+        let pid = Pid::from_child(&child);
+        if round % 2 == 0 { child.kill().unwrap() } else { kill_process_group(pid, Signal::KILL).unwrap() }
+        child.wait().unwrap();
+        let what = format!("round {round}, after {:?}", whole * round / rounds);
+        if let Some(record) = record_below(base.path()) {
+            let is_ready = record["ready"] == true;
+            unfinished += u32::from(!is_ready);
+            let id = record["id"].as_str().unwrap();
+            let cleared = stunfs(&["disk", if is_ready { "down" } else { "repair" }, id]);
+            assert!(cleared.status.success(), "{what}: {}", text(&cleared.stderr));
+            assert!(!Path::new("/run/stunfs/disks").join(id).exists(), "{what}: its places are still there");
+            if is_ready {
+                std::fs::remove_dir_all(&image).unwrap();
+            }
+        }
+        // What was made before there was a record: nothing but an empty directory.
+        let _ = std::fs::remove_dir(&image);
+        assert_nothing_of(base.path(), &what);
+    }
+    assert!(unfinished > 0, "it was never killed on its way up");
 }
