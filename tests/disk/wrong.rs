@@ -30,6 +30,15 @@ fn bad_input_is_one_line_and_leaves_nothing() {
     up(&["--size", "1GiB", "--mount", &at("no/such")], 73, "cannot be made");
     up(&["--size", "1GiB", "--placement", "packed"], 2, "not for disks");
     up(&["--size", "1GiB", "--first-write", "20"], 2, "unit");
+    // What is to be frozen with it is looked at when the image is there already.
+    for (target, part) in [
+        ("cgroup:no/such/group", "no such control group"),
+        ("docker:no-such-container", "no engine has this container"),
+        ("pid:2147483647", "no such process"),
+        ("qmp:/no/such/socket", "No such file"),
+    ] {
+        up(&["--size", "1GiB", "--mount", &at("mnt"), "--freeze", target], 69, part);
+    }
     // mkfs itself refuses, after image, volume and device are there; so does mount.
     up(&["--size", "10MiB", "--mount", &at("mnt")], 69, "mkfs.xfs failed");
     up(&["--size", "1GiB", "--mount", &at("mnt"), "--mount-opts", "nonsense"], 69, "cannot be mounted");

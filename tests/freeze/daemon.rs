@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
+use stunfs::freeze::FreezeTarget;
 use stunfs::observe::sysctl::Sysctls;
 use stunfs::time::{pause, wait_until};
 
@@ -17,7 +18,7 @@ use crate::volume::Victims;
 const SOON: Duration = Duration::from_secs(20);
 
 /// `stunfs mount`, ended at the latest when dropped.
-struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     mountpoint: PathBuf,
     socket: PathBuf,
@@ -26,12 +27,17 @@ struct Daemon {
 
 impl Daemon {
     fn start(victims: &Victims, options: &[&str]) -> Self {
+        Self::freezing(victims.directory.path(), &victims.targets, options)
+    }
+
+    /// One that freezes `targets`, with its control socket in `directory`.
+    pub(crate) fn freezing(directory: &Path, targets: &[FreezeTarget], options: &[&str]) -> Self {
         let [backing, mountpoint] = [0, 1].map(|_| tempfile::tempdir().unwrap());
-        let socket = victims.directory.path().join("control");
+        let socket = directory.join("control");
         let mut command = Command::new(env!("CARGO_BIN_EXE_stunfs"));
         command.arg("mount").args([backing.path(), mountpoint.path()]).args(["--state", "none"]).args(options);
         command.arg("--control").arg(&socket);
-        command.args(victims.targets.iter().map(|target| format!("--freeze={target}")));
+        command.args(targets.iter().map(|target| format!("--freeze={target}")));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
@@ -46,15 +52,24 @@ impl Daemon {
         Self { child, mountpoint: mountpoint_path, socket, _directories: [backing, mountpoint] }
     }
 
-    fn ctl(&self, command: &str) -> Command {
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn ctl(&self, command: &str) -> Command {
         let mut ctl = Command::new(env!("CARGO_BIN_EXE_stunfs"));
         ctl.args(["ctl", "--socket"]).arg(&self.socket).arg(command).stdin(Stdio::null());
         ctl
     }
 
-    fn stun(&self) {
-        let Output { status, stderr, .. } = self.ctl("stun").output().unwrap();
-        assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+    pub(crate) fn stun(&self) {
+        self.told("stun");
+    }
+
+    /// Gives a command, which must be obeyed.
+    pub(crate) fn told(&self, command: &str) {
+        let Output { status, stderr, .. } = self.ctl(command).output().unwrap();
+        assert!(status.success(), "{command}: {}", String::from_utf8_lossy(&stderr));
     }
 
     /// Its guards: they have its command line, and a name of their own.
@@ -70,7 +85,7 @@ impl Daemon {
         pids.filter(is_guard).collect()
     }
 
-    fn assert_gone(&mut self) {
+    pub(crate) fn assert_gone(&mut self) {
         self.child.wait().unwrap();
         let gone = || !is_mounted(&self.mountpoint) && self.guards().is_empty();
         assert!(wait_until(SOON, Duration::from_millis(5), gone), "still mounted, or guards {:?}", self.guards());

@@ -10,6 +10,8 @@ mod daemon;
 mod fakes;
 mod held;
 mod killed;
+mod machines;
+mod matrix;
 mod real;
 mod support;
 mod volume;

@@ -38,9 +38,13 @@ pub(crate) fn pid(pid: u32) -> Pid {
 pub(crate) struct Watchdog(#[expect(dead_code, reason = "dropping it is what counts")] mpsc::Sender<()>);
 
 pub(crate) fn watchdog() -> Watchdog {
+    watchdog_of(LIMIT)
+}
+
+pub(crate) fn watchdog_of(limit: Duration) -> Watchdog {
     let (alive, gone) = mpsc::channel();
     std::thread::spawn(move || {
-        if gone.recv_timeout(LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {
+        if gone.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
             eprintln!("a test hangs: thawing everything");
             GROUPS.lock().unwrap().iter().for_each(|group| thaw_by_hand(group));
             STARTED.lock().unwrap().iter().for_each(|group| end_group(*group));
@@ -107,7 +111,7 @@ impl Counter {
         fs::write(self.file.with_extension("go"), "").unwrap();
     }
 
-    fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         fs::metadata(&self.file).unwrap().len()
     }
 

@@ -79,22 +79,33 @@ fn every_command_that_ends_a_stun_thaws() {
 fn a_stun_that_ends_by_itself_thaws() {
     need_fuse!();
     let (_watchdog, victims) = (watchdog(), Victims::start());
-    let longest = Duration::from_millis(400);
+    let (longest, rounds) = (Duration::from_millis(800), ROUNDS / 4);
     let volume = victims.volume().configure(|options| options.model.max_hold = longest).mount().unwrap();
     for duration in [Some(longest / 2), None] {
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds {
             volume.try_stun(duration).unwrap();
+            victims.assert_still();
             victims.assert_moves();
         }
     }
-    assert!(wait_until(SOON, Duration::from_millis(5), || frozen_and_thawed(&volume).1 == 2 * ROUNDS));
-    drop(volume);
+    assert!(wait_until(SOON, Duration::from_millis(5), || frozen_and_thawed(&volume).1 == 2 * rounds));
+}
 
-    // The time limit of all injection.
-    let volume = victims.volume().configure(|options| options.model.ttl = Some(longest)).mount().unwrap();
-    let _until = volume.stun(None);
-    victims.assert_moves();
-    drop(volume);
+#[test]
+fn the_time_limit_of_all_injection_thaws() {
+    need_fuse!();
+    let (_watchdog, victims) = (watchdog(), Victims::start());
+    let limit = Duration::from_millis(1500);
+    for _ in 0..ROUNDS / 4 {
+        let volume = victims.volume().configure(|options| options.model.ttl = Some(limit)).mount().unwrap();
+        volume.try_stun(None).unwrap();
+        victims.assert_still();
+        assert_eq!(frozen_and_thawed(&volume), (1, 0));
+        // Nobody releases, resumes or ends it.
+        victims.assert_moves();
+        assert!(wait_until(SOON, Duration::from_millis(5), || frozen_and_thawed(&volume) == (1, 1)));
+        assert_eq!(volume.status().model.stunned_until, None);
+    }
 }
 
 #[test]
