@@ -81,10 +81,19 @@ conformance: build ## fsx and stress-ng in every cache mode, with and without in
 	@tests/conformance.sh $(or $(SIZE),full)
 
 .PHONY: bench
-bench: build ## Speed, accuracy, burst and held writes, as tables (about 15 minutes; as root, on an idle machine)
+bench: build ## Speed, accuracy, burst, held writes and disks, as tables (about 20 minutes; as root, on an idle machine)
 	@scripts/need.sh bench
-	@for bench in compare accuracy burst held; do benches/$$bench.sh; done
+	@for bench in compare accuracy burst held disk; do benches/$$bench.sh; done
 	@CACHE=back benches/compare.sh seq-write-4k
+
+.PHONY: pileup
+pileup: build ## The incident's lock pile-up on this kernel, XFS and ext4, thin and thick, RUNS=10 times each (about 16 minutes)
+	@benches/pileup.sh
+
+.PHONY: freeze-matrix
+freeze-matrix: ## Everything that can be frozen against every ending, TIMES=20 times each, as a table (about 6 minutes)
+	@scripts/need.sh build
+	@tests/freeze-matrix.sh
 
 .PHONY: ci
 ci: ## What CI runs: lint, all tests, short conformance

@@ -52,16 +52,18 @@ run_fio() {
 
 # Rounds of both devices in turn; every block of both is written before.
 throughput() {
-    local operation rw bs depth arm round
+    local operation rw bs depth arm round options
     declare -A on=([plain]=$1 [thick]=$2)
     for arm in plain thick; do run_fio .write.bw --filename="${on[$arm]}" --rw=write --bs=1M --end_fsync=1 >/dev/null; done
-    for operation in write-1M-1 write-1M-32 read-1M-1 read-1M-32 randwrite-4k-1 randwrite-4k-32 randread-4k-1 randread-4k-32; do
+    for operation in write-1M-1 write-1M-32 read-1M-1 read-1M-32 randwrite-4k-1 randwrite-4k-32 randread-4k-1 randread-4k-32 syncwrite-4k-1; do
         IFS=- read -r rw bs depth <<<"$operation"
+        options=()
+        if [ "$rw" = syncwrite ]; then rw=randwrite options=(--fdatasync=1); fi
         for ((round = 1; round <= rounds; round++)); do
             for arm in plain thick; do
                 say "$operation, round $round of $rounds, $arm"
                 echo "$arm $operation $(run_fio ".${rw#rand}.iops" --filename="${on[$arm]}" --rw="$rw" --bs="$bs" \
-                    --iodepth="$depth" --time_based --runtime="$runtime" --end_fsync=1)" >>"$results"
+                    --iodepth="$depth" --time_based --runtime="$runtime" --end_fsync=1 "${options[@]}")" >>"$results"
             done
         done
     done

@@ -68,6 +68,8 @@ round() {
 # count FS DISK: in how many runs it was found.
 count() { awk -v disk="$2" '$1 == disk { n += $2 } END { print n + 0 }' "$work/$1.counts"; }
 
+worst_read() { awk -v disk="$2" '$1 == disk && $3 > worst { worst = $3 } END { print worst + 0 }' "$work/$1.counts"; }
+
 print_table() {
     local fs=$1
     echo
@@ -78,7 +80,7 @@ print_table() {
     cat "$work/$fs.table"
     echo
     echo "\`${needle[$fs]}\` in $(count "$fs" thin) of $runs runs on the thin disk, in $(count "$fs" thick) of $thick_runs on the thick one;" \
-        "worst read of all $(awk '$3 > worst { worst = $3 } END { print worst + 0 }' "$work/$fs.counts") ms."
+        "worst read $(worst_read "$fs" thin) and $(worst_read "$fs" thick) ms."
 }
 
 trap tear_down EXIT

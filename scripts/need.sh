@@ -14,7 +14,7 @@ wants() {
     test) echo fusermount3=fuse3 curl=curl mkfs.xfs=xfsprogs setfattr=attr setfacl=acl fio=fio jq=jq setpriv=util-linux ;;
     conformance) echo fusermount3=fuse3 stress-ng=stress-ng ;;
     lint) echo shellcheck=shellcheck ;;
-    bench) echo fusermount3=fuse3 fio=fio jq=jq curl=curl pkg-config=pkg-config \
+    bench) echo fusermount3=fuse3 fio=fio jq=jq curl=curl pkg-config=pkg-config mkfs.xfs=xfsprogs \
         /usr/share/doc/libfuse3-dev/examples=libfuse3-dev ;;
     all) wants build; wants demo; wants test; wants conformance; wants lint; wants bench ;;
     *) die 2 "unknown purpose $1; there are: build demo test conformance lint bench all" ;;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every kind of thing that can be frozen, against every way in which a stun can end: frozen for real (a counter inside stands
 # still), going on afterwards without anybody's help, nothing left frozen. A cell says how often of how many times, and the
-# longest time from the ending until the counter went on (max-hold 800 ms and ttl 2500 ms are waited for). Prints a markdown table.
+# longest time from the ending until the counter went on (max-hold of 1.5 s and ttl of 5 s are waited for). Prints a markdown table.
 #
 # docker: the engine that DOCKER_HOST names, or a daemon of this script's own, in a temporary directory, without a network.
 # A row whose program is missing (qemu-system-x86_64, dockerd, busybox-static, control groups) is said to be left out.

@@ -160,8 +160,8 @@ pub(super) fn attach<E: From<io::Error>>(
                 note(&attached)?;
                 return Ok(attached);
             }
-            // Somebody else was faster.
-            Err(Errno::BUSY) => remove_node(&attached),
+            // Somebody else was faster, or took his node away with his device.
+            Err(Errno::BUSY | Errno::NOENT) => remove_node(&attached),
             Err(error) => {
                 remove_node(&attached);
                 return Err(io::Error::from(error).into());

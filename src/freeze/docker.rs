@@ -132,6 +132,17 @@ impl Container {
         Ok(ThawRecipe::Http { socket, request: text(request.as_bytes())? })
     }
 
+    /// Pauses. An engine that failed at it is asked again: runc gives up after some milliseconds where processes of the
+    /// container start faster than it can freeze them ("unable to freeze"), and the next try goes well.
+    fn pause(&self, deadline: Deadline) -> Result<(), EngineError> {
+        loop {
+            match engine(&self.engine, deadline, async |docker: &Docker| docker.pause_container(&self.id).await) {
+                Err(error) if error.status == Some(500) && !deadline.passed() => pause(POLL),
+                answered => return answered,
+            }
+        }
+    }
+
     /// Unpauses; whether it is known not to be paused.
     fn unpause(&self, deadline: Deadline) -> Result<bool, EngineError> {
         // An engine that refuses has not paused it or is busy: its state tells.
@@ -186,8 +197,7 @@ impl Freezer for Container {
         }
         arm(&self.recipe()?).map_err(|error| format!("the guard does not answer: {error}"))?;
         self.ours = true;
-        let pause = async |docker: &Docker| docker.pause_container(&self.id).await;
-        engine(&self.engine, deadline, pause).map_err(|error| error.why)?;
+        self.pause(deadline).map_err(|error| error.why)?;
         match self.is_paused(deadline) {
             Ok(true) => Ok(()),
             Ok(false) => Err("the engine said yes, but the container is not paused".to_owned()),

@@ -1,5 +1,7 @@
 //! A daemon that is killed, stopped, or whose guard is killed with it, under a busy file system; and the way back.
 
+use std::fs::File;
+use std::io::Seek as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -25,12 +27,12 @@ fn rounds() -> u32 {
 fn what_was_synced_survives_the_death_of_the_daemon() {
     need_disks!("mkfs.xfs", "xfs_repair");
     let mut disk = TestDisk::up("--size 1GiB --first-write 5ms");
-    for round in 0..rounds() {
-        crash_and_recover(&mut disk, round);
-    }
+    let churned: u64 = (0..rounds()).map(|round| crash_and_recover(&mut disk, round)).sum();
+    assert!(churned > 0, "the log had nothing to do");
 }
 
-fn crash_and_recover(disk: &mut TestDisk, round: u32) {
+/// How many files were churned, besides what was synced.
+fn crash_and_recover(disk: &mut TestDisk, round: u32) -> u64 {
     let stop = Arc::new(AtomicBool::new(false));
     let writers: Vec<_> = (0..3)
         .map(|n| {
@@ -38,10 +40,14 @@ fn crash_and_recover(disk: &mut TestDisk, round: u32) {
             std::thread::spawn(move || append_synced(&path, &stop))
         })
         .collect();
+    let (dir, told) = (disk.path(&format!("churn-{round}")), Arc::clone(&stop));
+    let churn = std::thread::spawn(move || churn(&dir, &told));
     pause(Duration::from_millis(400 + 37 * u64::from(round % 7)));
     disk.kill_daemon();
     stop.store(true, Ordering::Relaxed);
     let acknowledged: Vec<u64> = writers.into_iter().map(|writer| finished(writer, Duration::from_secs(10))).collect();
+    // None, where the first of them was in the stall.
+    let churned = finished(churn, Duration::from_secs(10));
     let status = disk.disk("status");
     assert!(text(&status.stdout).contains("daemon is dead"), "{}", text(&status.stdout));
     let refused = disk.disk("up");
@@ -60,6 +66,21 @@ fn crash_and_recover(disk: &mut TestDisk, round: u32) {
     let checked = run(Command::new("xfs_repair").args(["-n", "-f"]).arg(disk.image()));
     assert!(checked.status.success(), "{}", text(&checked.stderr));
     disk.again("--first-write 5ms");
+    churned
+}
+
+/// Makes files, renames and removes them, and syncs nothing: work for the log. How many.
+fn churn(dir: &Path, stop: &AtomicBool) -> u64 {
+    let one = |n: u64| {
+        let at = |name: &str| dir.join(format!("{name}{n}"));
+        std::fs::write(at("new"), [5; 5000])?;
+        std::fs::rename(at("new"), at("old"))?;
+        if n % 3 == 0 { std::fs::remove_file(at("old")) } else { Ok(()) }
+    };
+    if std::fs::create_dir(dir).is_err() {
+        return 0;
+    }
+    (0..).take_while(|n| !stop.load(Ordering::Relaxed) && one(*n).is_ok()).count().try_into().unwrap()
 }
 
 #[test]
@@ -73,20 +94,27 @@ fn a_daemon_that_stands_still_is_no_obstacle() {
     pause(Duration::from_millis(200));
     let pid = rustix::process::Pid::from_raw(disk.pid().try_into().unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
-    let status = disk.disk("status");
-    assert!(text(&status.stdout).contains("daemon is stopped"), "{}", text(&status.stdout));
+    let says_so = || text(&disk.disk("status").stdout).contains("daemon is stopped");
+    // Its threads stop one after the other.
+    assert!(wait_until(Duration::from_secs(10), Duration::from_millis(50), says_so), "its daemon runs on");
     disk.down();
     stop.store(true, Ordering::Relaxed);
     finished(writer, Duration::from_secs(10));
 }
 
-/// Starts the program in a process group of its own, with its temporary files below `base`.
-fn start(base: &Path, args: &[&str]) -> Child {
+/// Starts the program in a process group of its own, with its temporary files below `base`; and what it says.
+fn start(base: &Path, args: &[&str]) -> (Child, File) {
     use std::os::unix::process::CommandExt;
 
+    let said = tempfile::tempfile().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_stunfs"));
-    command.args(args).env("TMPDIR", base).process_group(0);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    command.args(args).env("TMPDIR", base).process_group(0).stderr(said.try_clone().unwrap());
+    (command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap(), said)
+}
+
+fn what_it_said(mut said: File) -> String {
+    said.rewind().unwrap();
+    std::io::read_to_string(said).unwrap()
 }
 
 /// The record of the disk whose image lies below `base`.
@@ -128,14 +156,15 @@ fn a_run_that_is_killed_leaves_nothing_after_repair() {
         let base = tempfile::Builder::new().prefix("stunfs-killed-run-").tempdir().unwrap();
         let script = "while dd if=/dev/zero of={}/new bs=1M count=8 conv=fsync; do :; done";
         let args = ["run", "--disk", "xfs", "--disk-size", "1GiB", "--first-write", "200ms", "--", "sh", "-c", script];
-        let mut child = start(base.path(), &args);
+        let (mut child, said) = start(base.path(), &args);
         let mut record = Value::Null;
         let is_busy = || {
             record = record_below(base.path()).unwrap_or_default();
             let mount = record["mount"].as_str().filter(|_| record["ready"] == true);
             mount.is_some_and(|mount| Path::new(mount).join("new").exists())
         };
-        assert!(wait_until(Duration::from_secs(60), Duration::from_millis(20), is_busy), "nothing is written");
+        let busy = wait_until(Duration::from_secs(60), Duration::from_millis(20), is_busy);
+        assert!(busy, "round {round}: nothing is written: {record} {:?} {}", child.try_wait(), what_it_said(said));
         pause(Duration::from_millis(300 + 37 * u64::from(round % 7)));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -161,7 +190,7 @@ fn an_up_that_is_killed_leaves_nothing_after_repair() {
         let base = tempfile::Builder::new().prefix("stunfs-killed-up-").tempdir().unwrap();
         let at = |name: &str| base.path().join(name).to_str().unwrap().to_owned();
         let (image, mount) = (at("image"), at("mnt"));
-        let mut child = start(base.path(), &["disk", "up", &image, "--size", "1GiB", "--mount", &mount]);
+        let (mut child, _) = start(base.path(), &["disk", "up", &image, "--size", "1GiB", "--mount", &mount]);
         pause(whole * round / rounds);
         // All of it, as when the terminal is closed by force; but every other time only the one process.
         let pid = Pid::from_child(&child);

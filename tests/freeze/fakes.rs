@@ -27,6 +27,8 @@ pub(crate) enum Manners {
     Lies,
     /// Does it, but never answers.
     Mute,
+    /// Fails at it three times, and does it then.
+    Clumsy,
 }
 
 #[derive(Debug)]
@@ -34,16 +36,21 @@ pub(crate) struct Frozen {
     pid: u32,
     paused: AtomicBool,
     manners: Manners,
+    pub(crate) attempts: AtomicU32,
     pub(crate) thaws: AtomicU32,
 }
 
 impl Frozen {
     fn new(pid: u32, manners: Manners) -> Arc<Self> {
-        Arc::new(Self { pid, paused: AtomicBool::new(false), manners, thaws: AtomicU32::new(0) })
+        Arc::new(Self { pid, paused: AtomicBool::new(false), manners, attempts: AtomicU32::new(0), thaws: AtomicU32::new(0) })
     }
 
     pub(crate) fn is_paused(&self) -> bool {
         self.paused.load(Ordering::SeqCst)
+    }
+
+    fn is_clumsy(&self) -> bool {
+        self.manners == Manners::Clumsy && self.attempts.fetch_add(1, Ordering::SeqCst) < 3
     }
 
     pub(crate) fn set(&self, paused: bool) {
@@ -95,6 +102,9 @@ async fn answer(State(container): State<Arc<Frozen>>, request: Request) -> Respo
         }
         "POST" if is("pause") && container.is_paused() => refuse(StatusCode::CONFLICT, "already paused"),
         "POST" if is("unpause") && !container.is_paused() => refuse(StatusCode::CONFLICT, "not paused"),
+        "POST" if is("pause") && container.is_clumsy() => {
+            refuse(StatusCode::INTERNAL_SERVER_ERROR, "OCI runtime pause failed: unable to freeze")
+        }
         "POST" if is("pause") || is("unpause") => {
             container.set(is("pause"));
             if container.manners == Manners::Mute && is("pause") {

@@ -192,6 +192,21 @@ fn an_engine_that_lies_or_does_not_answer_is_found_out() {
     }
 }
 
+/// As runc does on a busy machine: seen once in 160 stuns.
+#[test]
+fn an_engine_that_fails_at_first_is_asked_again() {
+    let (_watchdog, directory) = (watchdog(), tempfile::tempdir().unwrap());
+    let counter = Counter::run(directory.path(), r#"while printf x >>"$0"; do :; done"#);
+    let engine = Engine::start(directory.path(), counter.id(), Manners::Clumsy);
+    let around = Surroundings { engines: vec![engine.socket.clone()], ..around() };
+    let mut set = FreezeSet::open_in(&[target("docker:web")], around).unwrap();
+    set.freeze(soon()).unwrap();
+    assert_eq!(engine.container.attempts.load(std::sync::atomic::Ordering::SeqCst), 4);
+    counter.assert_still();
+    set.thaw(soon()).unwrap();
+    counter.assert_moves();
+}
+
 #[test]
 fn a_machine_over_qmp() {
     let (_watchdog, directory) = (watchdog(), tempfile::tempdir().unwrap());

@@ -72,8 +72,8 @@ impl<T> Row<'_, T> {
     /// One stun and its end; how long it took to go on, or what was wrong.
     fn once(&self, ending: Ending, part: f64) -> Result<Duration, String> {
         let options: &[&str] = match ending {
-            Ending::MaxHold => &["--max-hold", "800ms"],
-            Ending::Ttl => &["--ttl", "2500ms"],
+            Ending::MaxHold => &["--max-hold", "1500ms"],
+            Ending::Ttl => &["--ttl", "5s"],
             _ => &[],
         };
         let mut daemon = Daemon::freezing(self.directory, std::slice::from_ref(&self.target), options);
