@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::ioctl::{Opcode, Setter, ioctl, opcode};
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use super::loopdev;
 use super::spec::{DiskSpec, FsKind};
@@ -42,7 +43,12 @@ pub(super) fn make(spec: &DiskSpec, device: &Path) -> Result<(), VolumeError> {
     let mut command = Command::new(mkfs_program(spec.fs)?);
     command.arg("-q").arg(force).args(words(&spec.mkfs_options)).arg(device);
     command.stdin(Stdio::null());
-    let output = in_time(MKFS_LIMIT, "mkfs", move || command.output());
+    let output = in_time(MKFS_LIMIT, "mkfs", move || {
+        if let Err(error) = look_away() {
+            tracing::warn!("mkfs sees all mounts, and waits if one of them is stunned: {error}");
+        }
+        command.output()
+    });
     let failed = |text: String| {
         VolumeError::new(ErrorKind::Unavailable, format!("mkfs.{} failed on {}: {text}", spec.fs, device.display()))
     };
@@ -52,6 +58,20 @@ pub(super) fn make(spec: &DiskSpec, device: &Path) -> Result<(), VolumeError> {
         Some(Ok(output)) if output.status.success() => Ok(()),
         Some(Ok(output)) => Err(failed(first_line(&output.stderr, &output.status.to_string()))),
     }
+}
+
+/// Takes volumes, and what stands on loop devices, out of sight of this thread and what it starts: `mkfs.xfs` asks every
+/// mount of the machine whether it has the device, and would wait as long as one of them is stunned.
+fn look_away() -> io::Result<()> {
+    let mounts = mountinfo::read()?;
+    // SAFETY: no descriptors stop being shared; the mounts, root and working directory are this thread's alone.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::FS) }?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    for mount in mounts.iter().filter(|mount| mount.is_stunfs() || mount.device.0 == loopdev::MAJOR) {
+        // It may have gone with one above it.
+        let _ = unmount(&mount.mountpoint, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+    }
+    Ok(())
 }
 
 fn words(options: &[String]) -> impl Iterator<Item = &str> {

@@ -170,6 +170,25 @@ fn eight_at_once_are_not_mixed_up() {
     downs.into_iter().for_each(|down| finished(down, Duration::from_secs(120)));
 }
 
+/// mkfs.xfs asks every mount of the machine for its attributes; so a stun of one volume held up every other disk.
+#[test]
+fn a_volume_that_is_stunned_elsewhere_holds_no_disk_up() {
+    need_disks!("mkfs.xfs", "mkfs.ext4");
+    let stunned = Volume::builder().mount().unwrap();
+    let _until = stunned.stun(None);
+    for kind in ["xfs", "ext4"] {
+        let clock = Clock::start();
+        let disk = TestDisk::up(&format!("--size 1GiB --fs {kind}"));
+        disk.down();
+        assert!(clock.now().since(SimTime::ZERO) < Duration::from_secs(30), "{kind}");
+        // Nothing was unmounted for anybody else.
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(mounts.contains(stunned.path().to_str().unwrap()));
+    }
+    stunned.release();
+    stunned.unmount().unwrap();
+}
+
 #[test]
 fn a_disk_inside_a_test() {
     need_disks!("mkfs.xfs");
