@@ -50,17 +50,27 @@ run_fio() {
         sed -n '/^{/,$p' | jq -r ".jobs[0] | $filter" || die 70 "fio failed: $(tail -n 1 "$work/fio.log")"
 }
 
+# The volume reads and writes its image through the page cache: what is in there makes it fast (reads) or slow (small writes
+# into large folios). `thick`: all of it is there; `cold`: as after a start of the machine.
+prepare() {
+    case $1 in
+    thick) cat "$work/thick-disk/disk.img" >/dev/null ;;
+    cold) dd if="$work/thick-disk/disk.img" of=/dev/null iflag=nocache count=0 status=none ;;
+    esac
+}
+
 # Rounds of both devices in turn; every block of both is written before.
 throughput() {
     local operation rw bs depth arm round options
-    declare -A on=([plain]=$1 [thick]=$2)
+    declare -A on=([plain]=$1 [thick]=$2 [cold]=$2)
     for arm in plain thick; do run_fio .write.bw --filename="${on[$arm]}" --rw=write --bs=1M --end_fsync=1 >/dev/null; done
     for operation in write-1M-1 write-1M-32 read-1M-1 read-1M-32 randwrite-4k-1 randwrite-4k-32 randread-4k-1 randread-4k-32 syncwrite-4k-1; do
         IFS=- read -r rw bs depth <<<"$operation"
         options=()
         if [ "$rw" = syncwrite ]; then rw=randwrite options=(--fdatasync=1); fi
         for ((round = 1; round <= rounds; round++)); do
-            for arm in plain thick; do
+            for arm in plain thick cold; do
+                prepare "$arm"
                 say "$operation, round $round of $rounds, $arm"
                 echo "$arm $operation $(run_fio ".${rw#rand}.iops" --filename="${on[$arm]}" --rw="$rw" --bs="$bs" \
                     --iodepth="$depth" --time_based --runtime="$runtime" --end_fsync=1 "${options[@]}")" >>"$results"
@@ -76,11 +86,14 @@ throughput_table() {
     echo
     echo "Requests a second, medians of $rounds runs of $runtime s in turn, kernel $(uname -r), images on $(findmnt -no FSTYPE -T "$work"), $(nproc) CPUs."
     echo
-    echo "| direct I/O | size | queue depth | plain image, plain loop | thick disk | thick / plain |"
-    echo "|---|---|--:|--:|--:|--:|"
+    echo "| direct I/O | size | queue depth | plain image, plain loop | thick disk, warm | warm / plain | thick, cold | cold / plain |"
+    echo "|---|---|--:|--:|--:|--:|--:|--:|"
     awk '!seen[$2]++ { print $2 }' "$results" | while read -r operation; do
-        awk -v operation="$operation" -v plain="$(values plain "$operation" | median)" -v thick="$(values thick "$operation" | median)" \
-            'BEGIN { split(operation, part, "-"); printf "| %s | %s | %s | %.0f | %.0f | %.2f |\n", part[1], part[2], part[3], plain, thick, thick / plain }'
+        awk -v operation="$operation" -v plain="$(values plain "$operation" | median)" \
+            -v thick="$(values thick "$operation" | median)" -v cold="$(values cold "$operation" | median)" 'BEGIN {
+                split(operation, part, "-")
+                printf "| %s | %s | %s | %.0f | %.0f | %.2f | %.0f | %.2f |\n", part[1], part[2], part[3], plain, thick, thick / plain, cold, cold / plain
+            }'
     done
 }
 

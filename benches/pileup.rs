@@ -117,7 +117,8 @@ fn start(args: &Args, path: &Path, kind: Kind, stop: &Arc<AtomicBool>) -> Writer
     let duration = args.warm_up + args.duration + Duration::from_secs(30);
     // Churn must be fast: only then does XFS reuse extents so soon that it has to force its log first.
     let every = if kind == Kind::Churn { None } else { usual.every };
-    let options = WorkloadOptions { seed: args.seed, duration, every, fsync: args.fsync.contains(&kind), verify: false, ..usual };
+    let options =
+        WorkloadOptions { seed: args.seed, duration, every, fsync: args.fsync.contains(&kind), verify: false, ..usual };
     let stop = Arc::clone(stop);
     std::thread::spawn(move || {
         let outcome = run(&options, &stop, |_| ());

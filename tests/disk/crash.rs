@@ -194,7 +194,11 @@ fn an_up_that_is_killed_leaves_nothing_after_repair() {
         pause(whole * round / rounds);
         // All of it, as when the terminal is closed by force; but every other time only the one process.
         let pid = Pid::from_child(&child);
-        if round % 2 == 0 { child.kill().unwrap() } else { kill_process_group(pid, Signal::KILL).unwrap() }
+        if round % 2 == 0 {
+            child.kill().unwrap()
+        } else {
+            kill_process_group(pid, Signal::KILL).unwrap()
+        }
         child.wait().unwrap();
         let what = format!("round {round}, after {:?}", whole * round / rounds);
         if let Some(record) = record_below(base.path()) {

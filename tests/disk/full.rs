@@ -208,7 +208,8 @@ fn a_log_that_waits_for_space_goes_on_once_the_pool_grows() {
 fn log_of(device: &Path) -> (u64, u64) {
     let mut block = [0; 512];
     File::open(device).unwrap().read_exact(&mut block).unwrap();
-    let number = |at: usize, len: usize| block[at..at + len].iter().fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
+    let number =
+        |at: usize, len: usize| block[at..at + len].iter().fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
     // As in the kernel's xfs_dsb: sb_blocksize, sb_logstart, sb_agblocks, sb_logblocks, sb_agblklog.
     let (size, start, group_blocks, blocks, bits) =
         (number(4, 4), number(48, 8), number(84, 4), number(96, 4), number(124, 1));

@@ -42,7 +42,13 @@ pub(crate) struct Frozen {
 
 impl Frozen {
     fn new(pid: u32, manners: Manners) -> Arc<Self> {
-        Arc::new(Self { pid, paused: AtomicBool::new(false), manners, attempts: AtomicU32::new(0), thaws: AtomicU32::new(0) })
+        Arc::new(Self {
+            pid,
+            paused: AtomicBool::new(false),
+            manners,
+            attempts: AtomicU32::new(0),
+            thaws: AtomicU32::new(0),
+        })
     }
 
     pub(crate) fn is_paused(&self) -> bool {
