@@ -75,7 +75,7 @@ fn churn(dir: &Path, stop: &AtomicBool) -> u64 {
         let at = |name: &str| dir.join(format!("{name}{n}"));
         std::fs::write(at("new"), [5; 5000])?;
         std::fs::rename(at("new"), at("old"))?;
-        if n % 3 == 0 { std::fs::remove_file(at("old")) } else { Ok(()) }
+        if n.is_multiple_of(3) { std::fs::remove_file(at("old")) } else { Ok(()) }
     };
     if std::fs::create_dir(dir).is_err() {
         return 0;
