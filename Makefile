@@ -10,7 +10,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BIN := $(TARGET)/release/stunfs
 SOURCES := $(shell find src demo benches -name '*.rs') Cargo.toml Cargo.lock
-SCRIPTS := $(wildcard scripts/*.sh demo/*.sh benches/*.sh tests/*.sh) .ci/run
+SCRIPTS := $(wildcard scripts/*.sh demo/*.sh benches/*.sh tests/*.sh tests/vm/*.sh) .ci/run
 
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -79,6 +79,11 @@ lint: ## Format, clippy, documentation, shell scripts; licences and advisories i
 conformance: build ## fsx and stress-ng in every cache mode, with and without injection (about 8 minutes)
 	@scripts/need.sh conformance
 	@tests/conformance.sh $(or $(SIZE),full)
+
+.PHONY: vm-test
+vm-test: build ## A guest on a thin disk under QEMU (as root)
+	@scripts/need.sh vm
+	@MAKE_TARGET=vm-test tests/vm/test.sh
 
 .PHONY: bench
 bench: build ## Speed, accuracy, burst, held writes and disks, as tables (about 20 minutes; as root, on an idle machine)

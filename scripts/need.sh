@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing, and only that: scripts/need.sh build|demo|test|conformance|lint|bench|all ...
+# Installs what is missing, and only that: scripts/need.sh build|demo|test|conformance|lint|bench|vm|all ...
 #
 # Debian and Ubuntu, as root or with sudo. Elsewhere it says what is missing and exits 69. Running it again does nothing.
 # shellcheck source=scripts/lib.sh
@@ -16,8 +16,9 @@ wants() {
     lint) echo shellcheck=shellcheck ;;
     bench) echo fusermount3=fuse3 fio=fio jq=jq curl=curl pkg-config=pkg-config mkfs.xfs=xfsprogs \
         /usr/share/doc/libfuse3-dev/examples=libfuse3-dev ;;
-    all) wants build; wants demo; wants test; wants conformance; wants lint; wants bench ;;
-    *) die 2 "unknown purpose $1; there are: build demo test conformance lint bench all" ;;
+    vm) echo fusermount3=fuse3 qemu-system-x86_64=qemu-system-x86 mkfs.xfs=xfsprogs jq=jq setpriv=util-linux strip=binutils xz=xz-utils ;;
+    all) wants build; wants demo; wants test; wants conformance; wants lint; wants bench; wants vm ;;
+    *) die 2 "unknown purpose $1; there are: build demo test conformance lint bench vm all" ;;
     esac
 }
 
