@@ -81,9 +81,14 @@ conformance: build ## fsx and stress-ng in every cache mode, with and without in
 	@tests/conformance.sh $(or $(SIZE),full)
 
 .PHONY: vm-test
-vm-test: build ## A guest on a thin disk under QEMU (as root)
+vm-test: build ## A guest on a thin disk under QEMU: XFS pile-up, soft lockup, NFS, and a thick control (as root; about 5 minutes)
 	@scripts/need.sh vm
 	@MAKE_TARGET=vm-test tests/vm/test.sh
+
+.PHONY: vm-incident
+vm-incident: build ## The whole incident in one guest, link by link, and the same on thick storage (as root; about 4 minutes; FULL=1: 238 s)
+	@scripts/need.sh vm
+	@MAKE_TARGET=vm-incident tests/vm/incident.sh
 
 .PHONY: bench
 bench: build ## Speed, accuracy, burst, held writes and disks, as tables (about 20 minutes; as root, on an idle machine)

@@ -41,6 +41,22 @@ vm_end() {
     exit "$code"
 }
 
+# await SECONDS COMMAND...: as wait_for, for commands that cost something: once a second.
+await() {
+    local deadline=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        [ "$SECONDS" -lt "$deadline" ] || return 1
+        sleep 1
+    done
+}
+
+# nap SECONDS: a sleep that a signal to this script interrupts.
+nap() {
+    sleep "$1" &
+    wait $!
+}
+
 # A control group that can be frozen: the freezer's hierarchy (v1), or the unified one.
 make_group() {
     local hierarchy
@@ -105,7 +121,8 @@ events() { jq -rR "fromjson? | $2" "$work/$1.events"; }
 
 # ---- guests
 
-# guest_start NAME IMAGE MEMORY [OPTION...]: QEMU in the group that is frozen; its console in NAME.console.
+# guest_start NAME IMAGE MEMORY [OPTION...]: QEMU in the group that is frozen; its console in NAME.console. The network is as slow as to
+# a server some way off (what the guest sends goes out every 50 ms), so that a request is under way most of the time.
 guest_start() {
     local name=$1 image=$2 memory=$3
     shift 3
@@ -119,6 +136,7 @@ guest_start() {
             -chardev "file,id=console,path=$work/$name.console,append=on" -serial chardev:console \
             -chardev "pipe,id=agent,path=$work/$name.agent" -device virtio-serial-pci -device virtserialport,chardev=agent,name=agent \
             -netdev user,id=net -device virtio-net-pci,netdev=net,romfile= \
+            -object filter-buffer,id=far,netdev=net,queue=tx,interval=50000 \
             -drive "file=$image,format=raw,if=virtio,cache=none,aio=${AIO:-native},discard=unmap" "$@"
     ) >"$work/$name.qemu.log" 2>&1 &
     qemu_pid[$name]=$!
@@ -154,14 +172,14 @@ guest() {
 guest_writer() {
     local name=$1 dir=$2 kind=$3
     shift 3
-    guest "$name" 30 "mkdir -p /mnt/data/$dir && { stunfs write $kind /mnt/data/$dir -q --json --no-verify $* >/tmp/$dir.json 2>/tmp/$dir.err & }"
+    guest "$name" 30 "mkdir -p /mnt/data/$dir && { stunfs write $kind /mnt/data/$dir -q --json --no-verify $* >/tmp/$dir.json 2>/tmp/$dir.err & echo \$! >/run/$dir.pid; }"
 }
 
 guest_stop() {
     local pid=${qemu_pid[$1]:-}
     [ -n "$pid" ] || return 0
-    kill -9 "$pid" 2>/dev/null
-    wait "$pid" 2>/dev/null
+    kill -9 "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
     unset "qemu_pid[$1]"
 }
 
