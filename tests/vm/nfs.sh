@@ -59,7 +59,10 @@ nfs_start() {
     wait_for 60 nfs_answers || die 70 "the NFS server does not answer: $(tail -n 1 "$work/nfs.log" "$work/nfs.out")"
 }
 
+nfs_signal() { [ -z "$nfs_pid" ] || kill "-$1" "$nfs_pid"; }
+
 nfs_stop() {
+    [ -z "$nfs_pid" ] || kill -CONT "$nfs_pid" 2>/dev/null || true
     stop "$nfs_pid" 5
     nfs_pid=''
 }

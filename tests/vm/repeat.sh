@@ -5,13 +5,14 @@
 #   tests/vm/repeat.sh idle      GUESTS at a time with nothing to do, frozen together: soft lockup
 #   tests/vm/repeat.sh thick     each run a fresh guest on a thick volume, the same burst for 90 s: none of it
 #
-#   RUNS=10 FREEZE=30 (seconds) GUESTS=5 ACCEL=tcg|kvm STUNFS=PATH. Several at once are fine as long as processors are left.
+#   RUNS=10 FIRST=1 FREEZE=30 (seconds) GUESTS=5 ACCEL=tcg|kvm STUNFS=PATH. Several at once are fine as long as processors are left.
 # shellcheck source=tests/vm/lib.sh
 . "$(dirname "$0")/lib.sh"
 # shellcheck source=tests/vm/workload.sh
 . "$(dirname "$0")/workload.sh"
 
 runs=${RUNS:-10}
+first=${FIRST:-1}
 freeze=${FREEZE:-30}
 guests=${GUESTS:-5}
 
@@ -75,6 +76,7 @@ idle_round() {
     done
     for n in "${names[@]}"; do guest_wait "$n" 300; done
     nap 5
+    ctl thin arm >/dev/null
     stun thin "$freeze" "${names[@]}"
     for n in "${names[@]}"; do
         await 20 has soft_lockups thin "$n" || true
@@ -85,11 +87,11 @@ idle_round() {
 case ${1:-} in
 busy)
     printf '\n| run | xfs_buf_lock | soft lockup after %s s | NFS not responding, OK |\n|--:|---|---|---|\n' "$freeze"
-    for ((run = 1; run <= runs; run++)); do (busy_run "$run") || echo "| $run | failed to run | | |"; done
+    for ((run = first; run < first + runs; run++)); do (busy_run "$run") || echo "| $run | failed to run | | |"; done
     ;;
 thick)
     printf '\n| run | hung tasks | soft lockups | NFS | first writes that waited |\n|--:|--:|--:|--:|--:|\n'
-    for ((run = 1; run <= runs; run++)); do (thick_run "$run") || echo "| $run | failed to run | | | |"; done
+    for ((run = first; run < first + runs; run++)); do (thick_run "$run") || echo "| $run | failed to run | | | |"; done
     ;;
 idle)
     printf '\n| guest | soft lockup after %s s |\n|--:|---|\n' "$freeze"

@@ -28,11 +28,9 @@ guest_writers() {
     guest_writer "$name" churn churn --for "$time" --rate "${CHURN:-max}"
 }
 
-# guest_nfs_writers NAME: three, so that requests to the server are under way at every moment.
-guest_nfs_writers() {
-    # shellcheck disable=SC2016 # for the guest's shell
-    guest "$1" 10 'for n in 1 2 3; do
-        while :; do dd if=/dev/zero of=/mnt/nfs/state-$n bs=64k count=2 conv=notrunc,fsync 2>/dev/null; done & done'
+# guest_nfs_writer NAME: writes its state to the NFS server, five times a second.
+guest_nfs_writer() {
+    guest "$1" 10 'while :; do dd if=/dev/zero of=/mnt/nfs/state bs=4k count=1 conv=notrunc,fsync 2>/dev/null; usleep 200000; done &'
 }
 
 # guest_burst NAME SECONDS: log rotation (a new file, a rename, the directory synced, as who rotates safely does) and a backup.
@@ -46,7 +44,7 @@ guest_burst() {
 guest_load() {
     guest_prepare "$1"
     guest_writers "$1" "$2"
-    [ -z "$nfs_pid" ] || guest_nfs_writers "$1"
+    [ -z "$nfs_pid" ] || guest_nfs_writer "$1"
     nap "${WARM_UP:-8}"
 }
 
@@ -105,16 +103,21 @@ is_quiet() {
 }
 
 # stun VOLUME SECONDS GUEST...: volume and guests stop; comes back when it is over. Reports of hung tasks, every 5 s up to here, would
-# touch the watchdog: from here on they come every 120 s, as usual.
+# touch the watchdog: from here on they come every 120 s, as usual. The NFS server does not answer from 1 s before to 1 s after it: an
+# answer that waits for the guest when it wakes up is taken before the guest looks at its clock, and nothing is said.
 stun() {
     local volume=$1 seconds=$2 guest before
     shift 2
     for guest in "$@"; do guest "$guest" 20 'echo 120 >/proc/sys/kernel/hung_task_timeout_secs' || true; done
     for guest in "$@"; do await 40 is_quiet "$guest" || say "note: $guest does not stop printing"; done
     before=$(count thaws "$volume")
-    ctl "$volume" stun "${seconds}s" >/dev/null
+    nfs_signal STOP
+    nap 1
+    ctl "$volume" stun "${seconds}s" >/dev/null || die 70 "the guests could not be stunned"
     nap "$seconds"
     wait_for 20 was_thawed "$volume" "$before" || die 70 "the guests were not thawed"
+    nap 1
+    nfs_signal CONT
 }
 
 thaws() { events "$1" 'select(.event == "thawed") | 1'; }
