@@ -3,7 +3,7 @@
 # the guest is stunned; its kernel reports a soft lockup; its NFS mount loses the server and finds it again. Then the same on a thick
 # volume. Prints a table of the links, each with the kernel's own line. Exit code 0: all links were seen, and none on thick storage.
 #
-#   tests/vm/incident.sh         FULL=1 (the real 238 s and NFS's own timeouts; default: 30 s, 9 s) KEEP=1 (the logs) STUNFS=PATH
+#   tests/vm/incident.sh         FULL=1 (the real 238 s and NFS's own timeouts; default: 30 s, 9 s) KEEP=1 (the logs) ACCEL=tcg|kvm STUNFS=PATH
 # shellcheck source=tests/vm/lib.sh
 . "$(dirname "$0")/lib.sh"
 # shellcheck source=tests/vm/workload.sh
@@ -133,7 +133,7 @@ Both guests did the same, on the same storage, but for one word: --thick. s: sec
 First writes wait: a grain of 64 KiB takes 100 ms, one after the other. The backup brings hundreds at once, so the last of them \
 waits for minutes, and with it whoever comes next, if he needs new space. Reads and rewrites do not.
 XFS piles up: the log needs new space, too. Who holds an allocation group's buffer and waits for the log keeps it locked, and \
-everybody else who creates or removes a file there waits in xfs_buf_lock, fluentd for one, which never asked for new space itself.
+everybody else who creates or removes a file there waits in xfs_buf_lock: fluentd for one, whose own data is still in the page cache.
 The guest is stunned: the hypervisor's rule here is to do so when a write has waited for $patience s. On the thick volume none does.
 Soft lockup: the guest's clock went on while it stood still. The figure counts 2^30 ns: predicted $(predicted "$(frozen_seconds thin)").
 NFS: requests that were under way got no answer for longer than timeo x (retrans + 1) = $((nfs_timeo * 3 / 10)) s of the guest's clock.

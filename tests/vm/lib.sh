@@ -57,11 +57,12 @@ nap() {
     wait $!
 }
 
-# A control group that can be frozen: the freezer's hierarchy (v1), or the unified one.
+# A control group that can be frozen: in the freezer's hierarchy (v1), if there is one, else in the unified one. HIERARCHY names another.
 make_group() {
-    local hierarchy
-    hierarchy=$(awk '$9 == "cgroup" && $0 ~ /[, ]freezer/ { print $5; exit }
-        $(NF - 2) == "cgroup2" { unified = $5 } $(NF - 2) == "cgroup" && $NF ~ /(^|,)freezer(,|$)/ { v1 = $5 }
+    local hierarchy=${HIERARCHY:-}
+    # The last three fields of a line of mountinfo are type, source and options.
+    [ -n "$hierarchy" ] || hierarchy=$(awk '$(NF - 2) == "cgroup2" { unified = $5 }
+        $(NF - 2) == "cgroup" && $NF ~ /(^|,)freezer(,|$)/ { v1 = $5 }
         END { print v1 ? v1 : unified }' /proc/self/mountinfo)
     [ -n "$hierarchy" ] || die 69 "no control groups are mounted that can freeze; mend it with: mount -t cgroup2 none /sys/fs/cgroup"
     mkdir "$hierarchy/$1" || die 77 "cannot make a control group in $hierarchy"
