@@ -201,11 +201,19 @@ guest() {
     return 124
 }
 
+# guest_do NAME SECONDS COMMAND: as guest; ends the script if it fails.
+guest_do() {
+    local said
+    said=$(guest "$@") || die 70 "guest $1 did not do it: $3: ${said:-no answer within $2 s}"
+}
+
 # guest_writer NAME DIR WORKLOAD [OPTION...]: starts a `stunfs write` in the guest; its report goes to /tmp/DIR.json.
 guest_writer() {
     local name=$1 dir=$2 kind=$3
     shift 3
-    guest "$name" 30 "mkdir -p /mnt/data/$dir && { stunfs write $kind /mnt/data/$dir -q --json --no-verify $* >/tmp/$dir.json 2>/tmp/$dir.err & echo \$! >/run/$dir.pid; }"
+    guest_do "$name" 30 "mkdir -p /mnt/data/$dir && {
+        stunfs write $kind /mnt/data/$dir -q --json --no-verify $* >/tmp/$dir.json 2>/tmp/$dir.err &
+        echo \$! >/run/$dir.pid; }"
 }
 
 guest_stop() {

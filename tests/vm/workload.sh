@@ -30,12 +30,12 @@ guest_writers() {
 
 # guest_nfs_writer NAME: writes its state to the NFS server, five times a second.
 guest_nfs_writer() {
-    guest "$1" 10 'while :; do dd if=/dev/zero of=/mnt/nfs/state bs=4k count=1 conv=notrunc,fsync 2>/dev/null; usleep 200000; done &'
+    guest_do "$1" 30 'while :; do dd if=/dev/zero of=/mnt/nfs/state bs=4k count=1 conv=notrunc,fsync 2>/dev/null; usleep 200000; done &'
 }
 
 # guest_burst NAME SECONDS: log rotation (a new file, a rename, the directory synced, as who rotates safely does) and a backup.
 guest_burst() {
-    guest "$1" 10 'mkdir -p /mnt/data/rotated && cd /mnt/data/rotated || exit
+    guest_do "$1" 30 'mkdir -p /mnt/data/rotated && cd /mnt/data/rotated || exit
         while :; do : >log && mv log log.1 && sync .; usleep 300000; done >/dev/null 2>&1 &'
     guest_writer "$1" backup backup --for "$2s" --fsync --rate max
 }
@@ -71,9 +71,9 @@ nfs_back() { said "$1" "$2" '.event == "nfs-server" and .state == "ok"'; }
 pile_up_lines() {
     local pid
     pid=$(pile_ups "$1" "$2" | jq -s '(map(select(.task | startswith("fluentd"))) + .)[0].pid // empty')
-    [ -z "$pid" ] || sed 's/^\[ *[0-9.]*\] *//; s/  */ /g' "$(console_of "$2")" | awk -v pid="$pid" '
+    [ -z "$pid" ] || sed 's/\r//; s/^\[ *[0-9.]*\] *//; s/  */ /g' "$(console_of "$2")" | awk -v pid="$pid" '
         /^task:/ { task = $0; mine = index($0, "pid:" pid " ") }
-        mine && /xfs_buf_lock\+/ { print task " ... " $0; exit }'
+        mine && /^xfs_buf_lock\+/ { print task " ... " $0; exit }'
 }
 
 has() { [ -n "$("$@")" ]; }
