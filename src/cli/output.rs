@@ -9,9 +9,10 @@ use std::time::Duration;
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
-/// Diagnostics go to standard error; `STUNFS_LOG` says how much (`warn` unless told otherwise).
+/// Diagnostics go to standard error; `STUNFS_LOG` says how much (`warn` unless told otherwise, without fuser's complaints of
+/// replies that nobody takes any more: that is how an aborted connection ends).
 pub(crate) fn start_log() {
-    let filter = EnvFilter::try_from_env("STUNFS_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_env("STUNFS_LOG").unwrap_or_else(|_| EnvFilter::new("warn,fuser::reply=off"));
     // Fails only if a log has been started already.
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).try_init();
 }

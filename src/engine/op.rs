@@ -32,7 +32,8 @@ pub struct OpInfo<'a> {
     pub range: Option<ByteRange>,
     /// Who asks.
     pub caller: Caller,
-    /// A write that the backing answers only when it is on the disk (`O_SYNC`, `O_DSYNC`).
+    /// A write that the backing answers only when it is on the disk (`O_SYNC`, `O_DSYNC`), or a flush that others should not
+    /// wait for.
     pub synchronous: bool,
     /// The path below the mount point; asked only if the operation is held, or a filter needs it.
     pub path: &'a dyn Fn() -> Arc<str>,
@@ -61,10 +62,8 @@ impl OpInfo<'_> {
     pub(super) fn pace(&self) -> Pace {
         let large = || self.range.is_some_and(|range| range.len() >= LARGE_READ);
         match self.kind {
-            OpKind::Fsync | OpKind::Fsyncdir | OpKind::Fallocate | OpKind::CopyFileRange | OpKind::Truncate => {
-                Pace::WaitsForDisk
-            }
-            OpKind::Write if self.synchronous => Pace::WaitsForDisk,
+            OpKind::Fsyncdir | OpKind::Fallocate | OpKind::CopyFileRange | OpKind::Truncate => Pace::WaitsForDisk,
+            OpKind::Write | OpKind::Fsync if self.synchronous => Pace::WaitsForDisk,
             OpKind::Read if large() => Pace::Copies,
             OpKind::Read => Pace::MayWait,
             _ => Pace::Short,

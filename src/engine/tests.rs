@@ -67,7 +67,7 @@ fn info(kind: OpKind, access: Access) -> OpInfo<'static> {
 }
 
 fn fsync() -> OpInfo<'static> {
-    info(OpKind::Fsync, Access::Meta)
+    OpInfo { synchronous: true, ..info(OpKind::Fsync, Access::Meta) }
 }
 
 fn write_at(grain: u64) -> OpInfo<'static> {

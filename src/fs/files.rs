@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 
@@ -18,6 +19,7 @@ use crate::backing::{self, Errno, Object, masked_by_thread};
 use crate::engine::Later;
 use crate::model::Access;
 use crate::telemetry::event::OpKind;
+use crate::time::{Clock, SimTime};
 use crate::units::ByteRange;
 
 /// A thread keeps a read buffer of at most this size.
@@ -27,6 +29,9 @@ const KEPT_BYTES: usize = 1 << 20;
 /// 4 KiB write into it later walks all its blocks (ext4, Linux 6.18): 39 % of a plain loop's speed after 1 MiB writes, 73 %
 /// after these (`benches/disk.sh`).
 const IMAGE_WRITE: usize = 64 << 10;
+
+/// A `stat` may wait as long as this for somebody else's flush.
+const SOON: Duration = Duration::from_millis(1);
 
 thread_local! {
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
@@ -162,17 +167,28 @@ impl FileSystem {
         }
     }
 
-    /// Brings a file to the disk; `data_only` as `fdatasync(2)`.
+    /// Brings a file to the disk; `data_only` as `fdatasync(2)`. `alone`: nobody else is waiting just now. Then the thread that
+    /// asks does it, if the last one was done soon: to tell another thread would take a good part of that time.
     pub fn fsync(
         self: &Arc<Self>,
         c: Caller,
-        node: u64,
         fh: u64,
         data_only: bool,
+        alone: bool,
         reply: impl FnOnce(FsResult<()>) + Send + 'static,
     ) {
-        self.meta(OpKind::Fsync, On(c, node, None), reply, move |fs, _| {
-            Ok(backing::sync(&fs.file(fh)?.fd, data_only)?)
+        let file = match self.file(fh) {
+            Ok(file) => file,
+            Err(error) => return reply(Err(error)),
+        };
+        let known = Arc::clone(&file);
+        let synchronous = !(alone && self.flushes_soon.load(Ordering::Relaxed));
+        let call = Call { synchronous, ..Call::on(OpKind::Fsync, c, &known.inode) };
+        self.submit(&call, reply, move |fs| {
+            let clock = Clock::start();
+            let done = backing::sync(&file.fd, data_only);
+            fs.flushes_soon.store(clock.now().since(SimTime::ZERO) < SOON, Ordering::Relaxed);
+            Ok(done?)
         });
     }
 

@@ -89,6 +89,8 @@ pub struct FileSystem {
     root: Arc<Inode>,
     /// The backing knows whether a read would wait for its disk.
     backing_can_tell: AtomicBool,
+    /// The last `fsync` took less than a millisecond.
+    flushes_soon: AtomicBool,
 }
 
 /// An operation, as it is put to the engine.
@@ -158,6 +160,7 @@ impl FileSystem {
             first_reserved,
             root,
             backing_can_tell: AtomicBool::new(true),
+            flushes_soon: AtomicBool::new(false),
         }))
     }
 

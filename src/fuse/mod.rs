@@ -9,6 +9,7 @@ mod convert;
 mod error;
 mod interrupt;
 mod kernel;
+mod linger;
 pub(crate) mod mountinfo;
 mod mountpoint;
 mod negotiate;

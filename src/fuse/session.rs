@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -81,11 +81,11 @@ impl Session {
         spec: &MountSpec,
         on_identity: impl FnOnce(MountIdentity) -> io::Result<()>,
     ) -> Result<Self, MountError> {
-        Self::mount_any(Adapter::new(fs, spec), spec, on_identity)
+        Self::mount_any(|device| Adapter::new(fs, spec, device), spec, on_identity)
     }
 
     fn mount_any<F: fuser::Filesystem>(
-        filesystem: F,
+        filesystem: impl FnOnce(OwnedFd) -> F,
         spec: &MountSpec,
         on_identity: impl FnOnce(MountIdentity) -> io::Result<()>,
     ) -> Result<Self, MountError> {
@@ -94,7 +94,9 @@ impl Session {
         let unattached = Unattached::new(&spec.mountpoint, &options)?;
         let identity = unattached.identity();
         on_identity(identity).map_err(|cause| failed(spec, "guard", cause))?;
-        let session = fuse_session(filesystem, spec, &unattached).map_err(|cause| failed(spec, "handshake", cause))?;
+        let device = unattached.device().try_clone_to_owned().map_err(|cause| failed(spec, "device", cause))?;
+        let session =
+            fuse_session(filesystem(device), spec, &unattached).map_err(|cause| failed(spec, "handshake", cause))?;
         let warnings = warnings(spec, interrupt::disable(unattached.device(), unattached.root()));
         let end = Arc::new(End::default());
         serve(session, Arc::clone(&end)).map_err(|cause| failed(spec, "threads", cause))?;

@@ -15,8 +15,8 @@ fn what_is_written_is_read() {
     let big = vec![7; 3 << 20];
     assert_eq!(w.write(node, fh, 0, &big), Ok(3 << 20));
     assert_eq!(w.read(node, fh, 0, 3 << 20).unwrap(), big);
-    ask(|r| w.fs.fsync(DAEMON, node, fh, true, r)).unwrap();
-    ask(|r| w.fs.fsync(DAEMON, node, fh, false, r)).unwrap();
+    ask(|r| w.fs.fsync(DAEMON, fh, true, true, r)).unwrap();
+    ask(|r| w.fs.fsync(DAEMON, fh, false, false, r)).unwrap();
     w.fs.release(fh);
     assert_eq!(w.read(node, fh, 0, 1), Err(FsError::UnknownHandle));
     assert_eq!(w.write(node, fh, 0, b"x"), Err(FsError::UnknownHandle));

@@ -108,7 +108,7 @@ fn mounted(threads: usize) -> Option<(Session, TestFs, tempfile::TempDir)> {
         read_only: false,
     };
     let fs = TestFs::default();
-    let session = Session::mount_any(fs.clone(), &spec, |_identity| Ok(())).unwrap();
+    let session = Session::mount_any(|_| fs.clone(), &spec, |_identity| Ok(())).unwrap();
     Some((session, fs, dir))
 }
 
@@ -248,7 +248,7 @@ fn an_error_from_the_guard_mounts_nothing() {
         allow_other: false,
         read_only: true,
     };
-    let refused = Session::mount_any(TestFs::default(), &spec, |_| Err(io::Error::other("no guard")));
+    let refused = Session::mount_any(|_| TestFs::default(), &spec, |_| Err(io::Error::other("no guard")));
     assert!(matches!(refused, Err(MountError::Failed { step: "guard", .. })));
     assert!(!in_table(&spec.mountpoint));
 }
