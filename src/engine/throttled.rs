@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::time::{Clock, SimTime};
 
 /// A write into the page cache takes microseconds. One of this length has been made to wait.
-const WAITED: Duration = Duration::from_millis(5);
+const WAITED: Duration = Duration::from_millis(20);
 /// Then those that come within this time are expected to wait, too.
 const LASTS: Duration = Duration::from_millis(100);
 
