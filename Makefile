@@ -101,7 +101,7 @@ pileup: build ## The incident's lock pile-up on this kernel, XFS and ext4, thin 
 	@benches/pileup.sh
 
 .PHONY: freeze-matrix
-freeze-matrix: ## Everything that can be frozen against every ending, TIMES=20 times each, as a table (about 6 minutes)
+freeze-matrix: ## Everything that can be frozen against every ending, TIMES=20 times each, as a table (about 9 minutes)
 	@scripts/need.sh build
 	@tests/freeze-matrix.sh
 
