@@ -37,13 +37,14 @@ need_fuse() {
     command -v fusermount3 >/dev/null || die 69 "fusermount3 is missing; mend it with: apt-get install fuse3"
 }
 
-# wait_for SECONDS COMMAND...: polls until the command succeeds; fails when the time is over.
+# wait_for SECONDS COMMAND...: polls until the command succeeds; fails when the time is over. A caller's `poll` is the time
+# between two tries, in seconds.
 wait_for() {
     local deadline=$((SECONDS + $1))
     shift
     until "$@"; do
         [ "$SECONDS" -lt "$deadline" ] || return 1
-        sleep 0.02
+        sleep "${poll:-0.02}"
     done
 }
 

@@ -43,12 +43,8 @@ vm_end() {
 
 # await SECONDS COMMAND...: as wait_for, for commands that cost something: once a second.
 await() {
-    local deadline=$((SECONDS + $1))
-    shift
-    until "$@"; do
-        [ "$SECONDS" -lt "$deadline" ] || return 1
-        sleep 1
-    done
+    local poll=1
+    wait_for "$@"
 }
 
 # nap SECONDS: a sleep that a signal to this script interrupts.
