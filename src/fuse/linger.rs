@@ -3,66 +3,98 @@
 //! A program that works alone sends its next request some microseconds after the answer to the last one. A thread that has
 //! gone to sleep meanwhile, on a processor that has, too, must be woken from another one: that takes longer than most
 //! requests (in a virtual machine several times as long). So one thread looks for the next request for some microseconds
-//! before it sleeps, as long as that mostly pays.
+//! before it sleeps, as long as that mostly pays. On two processors there is something better: [`Company`].
 //!
 //! Must not know: requests. Invariant: a volume that is not in use costs nothing; one whose requests come one by one in
 //! leisure costs next to nothing.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::time::Clock;
+use super::company::Company;
+use super::credit::Credit;
+use crate::time::{Clock, SimTime};
 
 /// How long to look.
 const WINDOW: Duration = Duration::from_micros(50);
-/// A look that paid adds one, one that did not takes as many; below zero there are no looks.
-const MISS: i32 = 8;
-/// The most that can be saved up.
-const MOST: i32 = 32;
-/// After too many in vain: how many requests go by until the next try.
-const BACK_OFF: i32 = 256;
 
-/// The device, and whether looking pays.
+/// What is done between two requests.
 #[derive(Debug)]
 pub(super) struct Linger {
-    device: Option<OwnedFd>,
-    clock: Clock,
-    looking: AtomicBool,
-    credit: AtomicI32,
+    device: OwnedFd,
+    way: Way,
+}
+
+#[derive(Debug)]
+enum Way {
+    /// One processor: the program needs it.
+    Sleep,
+    Company(Company),
+    Look(Look),
 }
 
 /// The look, when the request is over.
 #[derive(Debug)]
-pub(super) struct Then<'a>(&'a Linger);
+pub(super) struct Then<'a> {
+    linger: &'a Linger,
+    client: u32,
+    begun: SimTime,
+}
 
 impl Linger {
-    /// Looks at `device`, if there is a processor left for the program meanwhile.
-    pub(super) fn on(device: OwnedFd) -> Self {
+    /// `device`: a descriptor of the connection. `threads`: how many serve it.
+    pub(super) fn on(device: OwnedFd, threads: usize) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let device = (processors > 1).then_some(device);
-        Self { device, clock: Clock::start(), looking: AtomicBool::new(false), credit: AtomicI32::new(MOST) }
+        let company = if threads == 1 { Company::on_two_processors() } else { None };
+        let way = match company {
+            Some(company) => Way::Company(company),
+            None if processors > 1 => Way::Look(Look::new()),
+            None => Way::Sleep,
+        };
+        Self { device, way }
     }
 
-    /// At the beginning of a request.
-    pub(super) const fn then(&self) -> Then<'_> {
-        Then(self)
+    /// At the beginning of a request of the thread `client`; 0: of the kernel.
+    pub(super) fn then(&self, client: u32) -> Then<'_> {
+        let begun = if let Way::Company(company) = &self.way { company.begins() } else { SimTime::ZERO };
+        Then { linger: self, client, begun }
     }
 
     /// Whether no request is there that has not been taken.
     pub(super) fn nobody_waits(&self) -> bool {
-        self.device.as_ref().is_some_and(|device| !is_readable(device))
+        !is_readable(&self.device)
+    }
+}
+
+impl Drop for Then<'_> {
+    fn drop(&mut self) {
+        match &self.linger.way {
+            Way::Sleep => {}
+            Way::Company(company) => company.ends(self.begun, self.client),
+            Way::Look(look) => look.at(&self.linger.device),
+        }
+    }
+}
+
+/// The FUSE thread looks itself. One looks at a time.
+#[derive(Debug)]
+struct Look {
+    clock: Clock,
+    looking: AtomicBool,
+    credit: Credit,
+}
+
+impl Look {
+    fn new() -> Self {
+        Self { clock: Clock::start(), looking: AtomicBool::new(false), credit: Credit::full() }
     }
 
-    fn look(&self) {
-        let Some(device) = &self.device else { return };
-        let credit = self.credit.load(Relaxed);
-        if credit < 0 {
-            self.credit.store(if credit == -1 { MISS } else { credit + 1 }, Relaxed);
-        } else if !self.looking.swap(true, Relaxed) {
-            self.credit.store(settled(credit, self.comes(device)), Relaxed);
+    fn at(&self, device: &OwnedFd) {
+        if self.credit.lasts() && !self.looking.swap(true, Relaxed) {
+            self.credit.settle(self.comes(device));
             self.looking.store(false, Relaxed);
         }
     }
@@ -88,22 +120,6 @@ fn is_readable(device: &OwnedFd) -> bool {
     poll(&mut wanted, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) != Ok(0)
 }
 
-const fn settled(credit: i32, paid: bool) -> i32 {
-    if paid {
-        if credit < MOST { credit + 1 } else { MOST }
-    } else if credit < MISS {
-        -BACK_OFF
-    } else {
-        credit - MISS
-    }
-}
-
-impl Drop for Then<'_> {
-    fn drop(&mut self) {
-        self.0.look();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use rustix::pipe::pipe;
@@ -111,24 +127,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn looks_that_mostly_pay_go_on_and_others_stop() {
-        let mostly = |paid_of_ten: i32| {
-            (0..1000).try_fold(MOST, |credit, n| Some(settled(credit, n % 10 < paid_of_ten)).filter(|left| *left >= 0))
-        };
-        assert!(mostly(10).is_some());
-        assert!(mostly(9).is_some());
-        assert!(mostly(8).is_none());
-        assert!(mostly(0).is_none());
-    }
-
-    #[test]
     fn a_device_that_is_silent_is_left_alone_after_a_few_looks() {
-        let (read, write) = pipe().unwrap();
-        let linger = Linger { device: Some(read), ..Linger::on(pipe().unwrap().0) };
-        (0..10).for_each(|_| drop(linger.then()));
-        assert!(linger.credit.load(Relaxed) < 0);
+        let ((read, write), look) = (pipe().unwrap(), Look::new());
+        let looks = (0..10).filter(|_| look.credit.lasts()).map(|_| look.at(&read)).count();
+        assert!(looks < 10);
         rustix::io::write(&write, b"x").unwrap();
-        (0..BACK_OFF).for_each(|_| drop(linger.then()));
-        assert!(linger.credit.load(Relaxed) > 0, "tried again, and it paid");
+        assert!((0..1000).any(|_| look.credit.lasts()), "tried again");
+        assert!(look.comes(&read));
     }
 }

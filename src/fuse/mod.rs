@@ -5,7 +5,9 @@
 
 mod adapter;
 mod attach;
+mod company;
 mod convert;
+mod credit;
 mod error;
 mod interrupt;
 mod kernel;
