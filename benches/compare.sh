@@ -1,8 +1,12 @@
 #!/usr/bin/env bash
 # Pass-through speed: plain directory, libfuse's passthrough_ll, stunfs without injection. Same backing file system, same
-# cache mode, same run, one after the other in turn, medians; prints a markdown table.
+# cache mode, same run, in turn (each round the other way round), medians; prints a markdown table.
 #
-#   benches/compare.sh [OPERATION...]       ROUNDS=5 RUNTIME=2 CACHE=through|back|direct WORK=DIR ARMS="plain ll stunfs"
+#   benches/compare.sh [OPERATION...]       ROUNDS=5 RUNTIME=2 CACHE=through|back|direct ARMS="plain ll stunfs" BACKING=DIR
+#
+# The backing is a fresh ext4 with a journal, in an image of its own, so that what else was done on the machine does not count:
+# data that are still to be written, and, on an ext4 without a journal, files removed in the last minutes (each create looks
+# through their inodes: 46,000 a second become 3,000). BACKING=DIR takes a directory as it is.
 #
 # passthrough_ll is compiled from Debian's libfuse3-dev (/usr/share/doc/libfuse3-dev/examples) into target/, with one
 # change: it takes O_DIRECT from the backing's descriptors (not from the mount's), since its buffers are not aligned and
@@ -19,12 +23,13 @@ all_operations=(seq-write-1m seq-write-4k direct-randread-1 direct-randread-4 di
 operations=("$@")
 [ ${#operations[@]} -gt 0 ] || operations=("${all_operations[@]}")
 
-need_commands fio jq gcc pkg-config findmnt
+need_commands fio jq gcc pkg-config findmnt losetup mkfs.ext4
 need_fuse
 [ "$(id -u)" -eq 0 ] || die 69 "drops the page cache between runs: run it as root (sudo make bench)"
 
-work=${WORK:-$target/bench/compare.$$}
-results=$work/results
+work=$target/bench/compare.$$
+image=$work.img
+results=$work.results
 example=/usr/share/doc/libfuse3-dev/examples/passthrough_ll.c
 passthrough_ll=$target/bench/passthrough_ll
 ll_pid='' stunfs_pid=''
@@ -56,6 +61,14 @@ mount_ll() {
 has_arm() { [[ " ${arms[*]} " == *" $1 "* ]]; }
 
 set_up() {
+    mkdir -p "$work"
+    if [ -n "${BACKING:-}" ]; then
+        mount --bind "$BACKING" "$work"
+    else
+        truncate -s 8G "$image"
+        mkfs.ext4 -q -F -E lazy_itable_init=0,lazy_journal_init=0 "$image"
+        mount "$(losetup --find --show --direct-io=on "$image")" "$work"
+    fi
     mkdir -p "$work"/{plain,ll,ll.backing,stunfs,stunfs.backing}
     : >"$results"
     if has_arm ll; then
@@ -73,7 +86,11 @@ tear_down() {
     stop "$ll_pid" 2
     unmount "$work/stunfs" || true
     stop "$stunfs_pid" 2
-    rm -rf --one-file-system "$work"
+    rm -rf --one-file-system "$work"/{plain,ll,ll.backing,stunfs,stunfs.backing}
+    unmount "$work" || true
+    local device
+    for device in $(losetup --noheadings --output NAME --associated "$image" 2>/dev/null); do losetup --detach "$device"; done
+    rm -rf --one-file-system "$work" "$image" "$results"
 }
 
 # run_fio DIR FIELD ARGUMENT...: prints the field of the first job group (fio's JSON).
@@ -119,26 +136,32 @@ lay_files() {
 
 values() { awk -v arm="$1" -v name="$2" '$1 == arm && $2 == name { print $3 }' "$results"; }
 
+# range_of NAME: the lowest and the highest ratio to passthrough_ll of all rounds.
+range_of() {
+    paste <(values stunfs "$1") <(values ll "$1") | awk '$2 > 0 { print $1 / $2 }' | sort -g |
+        awk '{ v[NR] = $1 } END { if (NR) printf "%.2f to %.2f", v[1], v[NR]; else printf "-" }'
+}
+
 print_table() {
     local name arm unit
     echo
     echo "Cache mode \`$cache\`, medians of $rounds runs of $runtime s, kernel $(uname -r), backing $(findmnt -no FSTYPE -T "$work"), $(nproc) CPUs."
     echo
-    echo "| operation | unit |$(printf ' %s |' "${arms[@]}") stunfs / passthrough_ll | stunfs / plain |"
-    echo "|---|---|$(printf -- '--:|%.0s' "${arms[@]}")--:|--:|"
+    echo "| operation | unit |$(printf ' %s |' "${arms[@]}") stunfs / passthrough_ll | of each round | stunfs / plain |"
+    echo "|---|---|$(printf -- '--:|%.0s' "${arms[@]}")--:|--:|--:|"
     awk '!seen[$2]++ { print $2 }' "$results" | while read -r name; do
         unit=1/s
         [[ $name == seq-* ]] && unit=MiB/s
         for arm in plain ll stunfs; do
             printf '%s ' "$(values "$arm" "$name" | median)"
             has_arm "$arm" || printf -- '- '
-        done | awk -v name="$name" -v unit="$unit" -v arms="${arms[*]}" '{
+        done | awk -v name="$name" -v unit="$unit" -v arms="${arms[*]}" -v range="$(range_of "$name")" '{
             scale = unit == "MiB/s" ? 1024 : 1
             value["plain"] = $1; value["ll"] = $2; value["stunfs"] = $3
             n = split(arms, arm, " ")
             printf "| %s | %s |", name, unit
             for (i = 1; i <= n; i++) printf " %.0f |", value[arm[i]] / scale
-            printf " %s | %s |\n", ratio(value["stunfs"], value["ll"]), ratio(value["stunfs"], value["plain"])
+            printf " %s | %s | %s |\n", ratio(value["stunfs"], value["ll"]), range, ratio(value["stunfs"], value["plain"])
         }
         function ratio(a, b) { return (a > 0 && b > 0) ? sprintf("%.2f", a / b) : "-" }'
     done
@@ -149,11 +172,13 @@ trap 'exit 130' INT TERM
 set_up
 for arm in "${arms[@]}"; do lay_files "$work/$arm"; done
 for operation in "${operations[@]}"; do
+    order=("${arms[@]}")
     for ((round = 1; round <= rounds; round++)); do
         say "$operation, round $round of $rounds"
-        for arm in "${arms[@]}"; do
+        for arm in "${order[@]}"; do
             measure "$operation" "$work/$arm" | sed "s/^/$arm /" >>"$results"
         done
+        mapfile -t order < <(printf '%s\n' "${order[@]}" | tac)
     done
 done
 print_table
