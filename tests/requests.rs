@@ -10,10 +10,11 @@ mod common;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::Mounted;
+use parking_lot::Mutex;
 use stunfs::fs::CacheMode;
 use stunfs::time::pause;
 
@@ -23,7 +24,7 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Log {
     fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(text);
+        self.0.lock().extend_from_slice(text);
         Ok(text.len())
     }
 
@@ -37,7 +38,7 @@ impl Log {
     /// it comes when the kernel likes.
     fn take(&self) -> Vec<String> {
         pause(Duration::from_millis(15));
-        let text = String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap();
+        let text = String::from_utf8(std::mem::take(&mut *self.0.lock())).unwrap();
         text.lines().filter_map(request).filter(|name| !name.contains("FORGET")).collect()
     }
 }

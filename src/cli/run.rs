@@ -9,10 +9,11 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use signal_hook::consts::SIGINT;
 use stunfs::disk::{Disk, DiskSpec, FsKind};
@@ -171,7 +172,7 @@ impl Target {
     }
 
     fn send(&self, signal: Signal) {
-        if let Some(pid) = *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(pid) = *self.0.lock() {
             // It may be a zombie, or another user's by now.
             let _ = kill_process(pid, signal);
         }
@@ -182,7 +183,7 @@ impl Target {
         let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         let pid = Pid::from_child(&child);
         while matches!(waitid(WaitId::Pid(pid), ended), Err(rustix::io::Errno::INTR)) {}
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.0.lock().take();
         child.wait().context("cannot wait for the command")
     }
 }

@@ -5,10 +5,11 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -36,7 +37,7 @@ struct Fake {
 
 impl Fake {
     fn did(&self, call: impl Into<String>) {
-        self.calls.lock().unwrap().push(call.into());
+        self.calls.lock().push(call.into());
     }
 }
 
@@ -162,7 +163,7 @@ impl Setup {
         self.client().get("/v1/status").unwrap().status == 200
     }
     fn calls(&self) -> Vec<String> {
-        self.fake.calls.lock().unwrap().clone()
+        self.fake.calls.lock().clone()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Commands from outside. Each answers after its effect.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -85,7 +85,7 @@ impl Engine {
     pub fn reconfigure(&self, config: ModelConfig, filter: Option<Filter>) -> Result<(), ConfigError> {
         self.command(|core, now, out| core.model.reconfigure(now, config, out)).0?;
         if let Some(filter) = filter {
-            *self.shared.filter.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(filter);
+            *self.shared.filter.write() = Arc::new(filter);
         }
         let config = Box::new(self.shared.core().model.config().clone());
         self.shared.observer.event(EventBody::Changed { config });

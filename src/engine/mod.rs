@@ -26,11 +26,12 @@ pub use op::{Caller, HeldOp, HoldTimes, Later, Observer, OpInfo};
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::Sender;
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::model::{Access, FileKey, Gate, Model, Notice, Op, OpId, Refusal, Release, Verdict};
 use crate::telemetry::event::OpKind;
@@ -72,6 +73,7 @@ pub struct Engine {
     shared: Arc<Shared>,
 }
 
+/// A thread that panics leaves sound data behind these locks: every change under them is completed or not begun.
 struct Shared {
     clock: Clock,
     core: Mutex<Core>,
@@ -116,7 +118,7 @@ impl Engine {
         let on_thread_start = parts.on_thread_start;
         let engine = Self { shared: Arc::new(Shared::new(parts, true)) };
         let threads = timer::start(&engine.shared, on_thread_start)?;
-        *lock(&engine.shared.threads) = threads;
+        *engine.shared.threads.lock() = threads;
         Ok(engine)
     }
 
@@ -215,7 +217,7 @@ impl Engine {
         if !needed {
             return Verdict::Pass;
         }
-        let filter = Arc::clone(&shared.filter.read().unwrap_or_else(PoisonError::into_inner));
+        let filter = Arc::clone(&shared.filter.read());
         let selected = filter.selects(op);
         let mut core = shared.core();
         let now = shared.clock.now();
@@ -275,7 +277,7 @@ impl Shared {
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {
-        lock(&self.core)
+        self.core.lock()
     }
 
     fn refuse(&self, op: &OpInfo<'_>, refusal: Refusal) {
@@ -357,11 +359,6 @@ impl Core {
 
 const fn gate_bits(gate: Gate) -> u8 {
     (if gate.everything { GATE_ALL } else { 0 }) | (if gate.reads { GATE_READS } else { 0 })
-}
-
-/// A lock whose holder panicked still guards sound data here: every change under it is completed or not begun.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

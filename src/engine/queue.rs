@@ -5,9 +5,8 @@
 //! fall behind.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex};
 
-use super::lock;
+use parking_lot::{Condvar, Mutex};
 
 /// First in, first out; any number of threads on either end.
 #[derive(Debug)]
@@ -34,29 +33,29 @@ impl<T> Queue<T> {
     pub(super) fn push(&self, batch: Vec<T>) -> Result<(), Vec<T>> {
         let one = batch.len() == 1;
         {
-            let mut state = lock(&self.state);
+            let mut state = self.state.lock();
             if !state.open {
                 return Err(batch);
             }
             state.waiting.extend(batch);
         }
         if one {
-            self.changed.notify_one()
+            self.changed.notify_one();
         } else {
-            self.changed.notify_all()
+            self.changed.notify_all();
         }
         Ok(())
     }
 
     /// Whether a thread would take one more at once.
     pub(super) fn has_idle_thread(&self) -> bool {
-        let state = lock(&self.state);
+        let state = self.state.lock();
         state.idle > state.waiting.len()
     }
 
     /// The next one, waited for; none when the queue has been closed and is empty.
     pub(super) fn pop(&self) -> Option<T> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         loop {
             if let Some(next) = state.waiting.pop_front() {
                 return Some(next);
@@ -65,14 +64,14 @@ impl<T> Queue<T> {
                 return None;
             }
             state.idle += 1;
-            state = self.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+            self.changed.wait(&mut state);
             state.idle -= 1;
         }
     }
 
     /// Takes no more; what is in it still comes out.
     pub(super) fn close(&self) {
-        lock(&self.state).open = false;
+        self.state.lock().open = false;
         self.changed.notify_all();
     }
 }
@@ -100,14 +99,14 @@ mod tests {
             for _ in 0..3 {
                 scope.spawn(|| {
                     while let Some(next) = queue.pop() {
-                        lock(&taken).push(next);
+                        taken.lock().push(next);
                     }
                 });
             }
             (0..10).for_each(|batch| queue.push((batch * 100..batch * 100 + 100).collect()).unwrap());
             queue.close();
         });
-        let mut taken = taken.into_inner().unwrap();
+        let mut taken = taken.into_inner();
         taken.sort_unstable();
         assert_eq!(taken, (0..1000).collect::<Vec<i32>>());
     }

@@ -17,7 +17,7 @@ struct Recorder {
 
 impl Observer for Recorder {
     fn event(&self, body: EventBody) {
-        lock(&self.events).push(body);
+        self.events.lock().push(body);
     }
     fn operation(&self, _: OpKind) {}
     fn held(&self, _: OpKind) {}
@@ -219,7 +219,7 @@ fn a_first_write_comes_out_with_its_data_and_never_early() {
     let rewrite = send_write(&engine, 0, b"again");
     assert!(rewrite.try_recv().is_ok(), "a rewrite does not wait");
     assert!(wait_until(LONG, Duration::from_millis(1), || {
-        lock(&observer.events).iter().filter(|event| matches!(event, EventBody::Held { .. })).count() == 1
+        observer.events.lock().iter().filter(|event| matches!(event, EventBody::Held { .. })).count() == 1
     }));
     engine.shut_down();
 }

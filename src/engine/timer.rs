@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use super::Shared;
 use super::hold;
-use super::{Shared, lock};
 use crate::time::{SimTime, wait_until};
 
 /// Completion threads. Held work is one `pwrite` and one reply; two keep both cores of a small machine busy.
@@ -89,7 +89,7 @@ pub(super) fn stop(shared: &Shared) {
     shared.jobs.close();
     shared.long.close();
     let own = std::thread::current().id();
-    let threads = std::mem::take(&mut *lock(&shared.threads));
+    let threads = std::mem::take(&mut *shared.threads.lock());
     let ended = || threads.iter().all(|thread| thread.is_finished() || thread.thread().id() == own);
     if !wait_until(STOP_LIMIT, Duration::from_millis(1), ended) {
         tracing::error!("an operation hangs in the backing; its thread is left behind");

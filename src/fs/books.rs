@@ -12,7 +12,7 @@ use rustix::fs::{OFlags, Stat};
 
 use super::inode::Inode;
 use super::types::{Kind, whole};
-use super::{FileSystem, FsResult, locked};
+use super::{FileSystem, FsResult};
 use crate::backing::{data_extents, whole_blocks};
 use crate::engine::Engine;
 use crate::model::FileKey;
@@ -67,7 +67,7 @@ impl FileSystem {
         if inode.learned.load(Ordering::Acquire) || inode.kind != Kind::RegularFile {
             return Ok(());
         }
-        let _one_at_a_time = locked(&inode.learning);
+        let _one_at_a_time = inode.learning.lock();
         if !inode.learned.load(Ordering::Acquire) {
             let data = self.extents(inode, open)?;
             self.books().learn(inode.key, self.identity(inode, None), &data);

@@ -3,13 +3,14 @@
 //! Must not know: files' contents. Invariant: positions are the backing's, so that they stay valid while entries come
 //! and go, and the kernel's count of look-ups matches the entries that it was really given.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustix::fs::OFlags;
 
 use super::inode::Inode;
 use super::types::Kind;
-use super::{Call, Caller, DirEntry, DirSink, FileSystem, FsError, FsResult, On, Opened, locked};
+use super::{Call, Caller, DirEntry, DirSink, FileSystem, FsError, FsResult, On, Opened};
 use crate::backing::{self, DirStream, Errno, RawEntry};
 use crate::telemetry::event::OpKind;
 
@@ -79,7 +80,7 @@ impl FileSystem {
     ) {
         self.meta(OpKind::Fsyncdir, On(c, node, None), reply, move |fs, _| {
             let dir = fs.dir(fh)?;
-            Ok(backing::sync(&*locked(&dir.stream), data_only)?)
+            Ok(backing::sync(&*dir.stream.lock(), data_only)?)
         });
     }
 
@@ -88,7 +89,7 @@ impl FileSystem {
     }
 
     fn fill(&self, dir: &OpenDir, offset: u64, plus: bool, sink: &mut impl DirSink) -> FsResult<()> {
-        let mut stream = locked(&dir.stream);
+        let mut stream = dir.stream.lock();
         stream.seek(offset)?;
         let mut given = 0_u64;
         while let Some(raw) = stream.peek()? {

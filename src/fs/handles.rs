@@ -2,10 +2,10 @@
 //!
 //! Must not know: what is open. Invariant: a number names one open thing from its opening to its release.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock};
 
-use super::{read_locked, write_locked};
+use parking_lot::RwLock;
 
 const SHARDS: usize = 16;
 
@@ -31,7 +31,7 @@ impl<T> Handles<T> {
     /// Takes `open` in; its number.
     pub(super) fn insert(&self, open: T) -> u64 {
         let index = self.next.fetch_add(1, Ordering::Relaxed) % SHARDS;
-        let mut shard = write_locked(&self.shards[index]);
+        let mut shard = self.shards[index].write();
         let slot = shard.free.pop().unwrap_or(shard.slots.len());
         if slot == shard.slots.len() {
             shard.slots.push(None);
@@ -43,13 +43,13 @@ impl<T> Handles<T> {
     /// What has this number.
     pub(super) fn get(&self, number: u64) -> Option<Arc<T>> {
         let (index, slot) = split(number)?;
-        read_locked(&self.shards[index]).slots.get(slot)?.clone()
+        self.shards[index].read().slots.get(slot)?.clone()
     }
 
     /// Ends the number; what had it.
     pub(super) fn remove(&self, number: u64) -> Option<Arc<T>> {
         let (index, slot) = split(number)?;
-        let mut shard = write_locked(&self.shards[index]);
+        let mut shard = self.shards[index].write();
         let open = shard.slots.get_mut(slot)?.take()?;
         shard.free.push(slot);
         Some(open)

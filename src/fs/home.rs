@@ -4,11 +4,12 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
 
 use super::books::Books;
 use super::inode::Inode;
-use super::locked;
 use super::table::Table;
 use crate::backing::HandleSource;
 
@@ -66,7 +67,7 @@ impl Home {
     }
 
     fn enqueue(&self, inode: &Arc<Inode>, open: u64) {
-        let mut queue = locked(&self.budget.queue);
+        let mut queue = self.budget.queue.lock();
         let most = usize::try_from(open).unwrap_or(usize::MAX).saturating_mul(2).max(1024);
         if queue.len() > most {
             queue.retain(|inode| inode.strong_count() > 0);
@@ -83,7 +84,7 @@ impl Home {
     /// As before, but looks until it has found some: everything is looked at twice if need be, so that those with a
     /// second chance lose it. Whether there were any.
     pub(super) fn make_room(&self) -> bool {
-        let all = locked(&self.budget.queue).len();
+        let all = self.budget.queue.lock().len();
         self.give_up(all * 2)
     }
 
@@ -93,14 +94,14 @@ impl Home {
         }
         let mut given_up = 0;
         for _ in 0..turns {
-            let Some(next) = locked(&self.budget.queue).pop_front() else { break };
+            let Some(next) = self.budget.queue.lock().pop_front() else { break };
             let Some(inode) = next.upgrade() else { continue };
             let idle = Arc::strong_count(&inode) == IDLE_REFERENCES && !inode.used.swap(false, Ordering::Relaxed);
             if idle && self.can_reopen(&inode) && inode.close() {
                 self.budget.closed();
                 given_up += 1;
             } else {
-                locked(&self.budget.queue).push_back(next);
+                self.budget.queue.lock().push_back(next);
             }
             if given_up == BATCH {
                 break;

@@ -6,12 +6,13 @@
 
 use std::ffi::OsStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock, Weak};
+use std::sync::{Arc, Weak};
+
+use parking_lot::{Mutex, RwLock};
 
 use super::books::data_bytes;
 use super::home::Home;
 use super::types::Kind;
-use super::{locked, read_locked, write_locked};
 use crate::backing::{Errno, FileHandle, HandleSource, Object};
 use crate::model::FileKey;
 
@@ -99,7 +100,7 @@ impl Inode {
 
     /// The descriptor, if it has one.
     pub(super) fn open_object(&self) -> Option<Object> {
-        match &*read_locked(&self.place) {
+        match &*self.place.read() {
             Place::Open(object) => {
                 if !self.used.load(Ordering::Relaxed) {
                     self.used.store(true, Ordering::Relaxed);
@@ -112,7 +113,7 @@ impl Inode {
 
     /// Opens it by its handle, if it has no descriptor; `true`: it has one more than before.
     pub(super) fn reopen(&self, source: &HandleSource) -> Result<(Object, bool), Errno> {
-        let mut place = write_locked(&self.place);
+        let mut place = self.place.write();
         match &*place {
             Place::Open(object) => Ok((object.clone(), false)),
             Place::Handle { handle, .. } => {
@@ -126,7 +127,7 @@ impl Inode {
 
     /// Gives up the descriptor for a handle, unless somebody is using it right now. Whether it did.
     pub(super) fn close(&self) -> bool {
-        let Ok(mut place) = self.place.try_write() else { return false };
+        let Some(mut place) = self.place.try_write() else { return false };
         let Place::Open(object) = &*place else { return false };
         let (Ok(handle), Ok(stat)) = (HandleSource::handle_of(object), object.stat()) else { return false };
         // Without a name, the descriptor is all that keeps it alive.
@@ -140,14 +141,14 @@ impl Inode {
     /// Whether `object`, which has the same inode number, is this object. `Some(true)`: yes, and it serves as the
     /// descriptor from now on.
     pub(super) fn meet(&self, object: &Object) -> Option<bool> {
-        let same = match &*read_locked(&self.place) {
+        let same = match &*self.place.read() {
             Place::Open(_) => return Some(false),
             Place::Handle { handle, .. } => HandleSource::handle_of(object).is_ok_and(|other| other == *handle),
         };
         if !same {
             return None;
         }
-        let mut place = write_locked(&self.place);
+        let mut place = self.place.write();
         let adopted = matches!(*place, Place::Handle { .. });
         if adopted {
             *place = Place::Open(object.clone());
@@ -165,7 +166,7 @@ impl Inode {
 
     /// Notes the name that it was reached by.
     pub(super) fn set_name(&self, parent: &Arc<Self>, name: &OsStr) {
-        let mut known = locked(&self.name);
+        let mut known = self.name.lock();
         let same = |known: &Name| std::ptr::eq(known.parent.as_ptr(), Arc::as_ptr(parent)) && *known.name == *name;
         if !known.as_ref().is_some_and(same) {
             *known = Some(Name { parent: Arc::downgrade(parent), name: name.into() });
@@ -174,7 +175,7 @@ impl Inode {
 
     /// Calls `with` on the directory and the name that it was last reached by.
     pub(super) fn with_name<T>(&self, with: impl FnOnce(Arc<Self>, &OsStr) -> T) -> Option<T> {
-        let known = locked(&self.name);
+        let known = self.name.lock();
         let known = known.as_ref()?;
         Some(with(known.parent.upgrade()?, &known.name))
     }
@@ -219,7 +220,7 @@ impl Inode {
 
     /// The data that it had when it was last seen.
     pub(super) fn last_data_bytes(&self) -> u64 {
-        match &*read_locked(&self.place) {
+        match &*self.place.read() {
             Place::Open(object) => object.stat().map_or(0, |stat| data_bytes(&stat)),
             Place::Handle { data_bytes, .. } => *data_bytes,
         }
@@ -227,7 +228,7 @@ impl Inode {
 
     /// The data of an object that has no name left; `None`: it has one, or nobody can tell.
     fn orphan_bytes(&self, home: &Home) -> Option<u64> {
-        match &*read_locked(&self.place) {
+        match &*self.place.read() {
             Place::Open(object) => {
                 let stat = object.stat().ok()?;
                 (stat.st_nlink == 0).then(|| data_bytes(&stat))
@@ -247,7 +248,7 @@ impl Drop for Inode {
         }
         let Some(home) = self.home.upgrade() else { return };
         home.table.drop_key(self.key, self);
-        if matches!(*read_locked(&self.place), Place::Open(_)) {
+        if matches!(*self.place.read(), Place::Open(_)) {
             home.budget.closed();
         }
     }

@@ -29,8 +29,8 @@ mod xattrs;
 
 use std::ffi::OsStr;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rustix::fs::OFlags;
 
@@ -285,16 +285,4 @@ fn meet(home: &Arc<Home>, object: Object, stat: &Stat) -> Arc<Inode> {
 fn attr(inode: &Inode, stat: &Stat) -> Attr {
     inode.note_mode(stat.st_mode);
     Attr::new(inode.node, stat)
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn read_locked<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
-    lock.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn write_locked<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
-    lock.write().unwrap_or_else(PoisonError::into_inner)
 }

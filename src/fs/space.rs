@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::files::OpenFile;
 use super::types::{Kind, whole};
-use super::{CacheMode, Call, Caller, FileSystem, FsError, FsResult, On, locked};
+use super::{CacheMode, Call, Caller, FileSystem, FsError, FsResult, On};
 use crate::backing::{self, Errno, FlagCall, Object};
 use crate::model::Access;
 use crate::telemetry::event::OpKind;
@@ -142,7 +142,7 @@ impl FileSystem {
         self.meta(OpKind::Ioctl, On(c, node, None), reply, move |fs, inode| {
             let mut answer = if inode.kind == Kind::Directory {
                 let dir = fs.dir(fh)?;
-                backing::inode_flags(&*locked(&dir.stream), call, &input)?
+                backing::inode_flags(&*dir.stream.lock(), call, &input)?
             } else {
                 backing::inode_flags(&fs.file(fh)?.fd, call, &input)?
             };

@@ -7,10 +7,11 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
+use std::sync::{Arc, Weak};
+
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::inode::{Inode, NewInode};
-use super::{locked, read_locked, write_locked};
 use crate::model::FileKey;
 
 /// The root's node.
@@ -72,12 +73,12 @@ impl Table {
 
     /// The object of a node.
     pub(super) fn get(&self, node: u64) -> Option<Arc<Inode>> {
-        read_locked(&self.nodes[shard(node)]).get(&node).cloned()
+        self.nodes[shard(node)].read().get(&node).cloned()
     }
 
     /// The object with a device and inode number, if it is known.
     pub(super) fn find(&self, key: FileKey) -> Option<Arc<Inode>> {
-        locked(&self.keys[shard(key.ino)]).get(&key).and_then(Weak::upgrade)
+        self.keys[shard(key.ino)].lock().get(&key).and_then(Weak::upgrade)
     }
 
     /// The object that `new` has a descriptor of: the known one, or else a new one (whose node and generation are
@@ -89,7 +90,7 @@ impl Table {
             && let Some(took_fd) = inode.meet(&new.object)
         {
             if inode.lookups.fetch_add(1, Ordering::Relaxed) == 0 {
-                write_locked(&self.nodes[shard(inode.node)]).insert(inode.node, Arc::clone(inode));
+                self.nodes[shard(inode.node)].write().insert(inode.node, Arc::clone(inode));
             }
             return Met { inode: Arc::clone(inode), took_fd, replaced: None };
         }
@@ -98,7 +99,7 @@ impl Table {
         let inode = Arc::new(Inode::new(NewInode { node, generation, ..new }));
         inode.lookups.store(1, Ordering::Relaxed);
         keys.insert(key, Arc::downgrade(&inode));
-        write_locked(&self.nodes[shard(node)]).insert(node, Arc::clone(&inode));
+        self.nodes[shard(node)].write().insert(node, Arc::clone(&inode));
         Met { inode, took_fd: true, replaced: known }
     }
 
@@ -106,7 +107,7 @@ impl Table {
     /// the books at its end must come before what its successor tells them.
     fn known(&self, key: FileKey) -> (MutexGuard<'_, Keys>, Option<Arc<Inode>>) {
         loop {
-            let keys = locked(&self.keys[shard(key.ino)]);
+            let keys = self.keys[shard(key.ino)].lock();
             match keys.get(&key).map(Weak::upgrade) {
                 None => return (keys, None),
                 Some(Some(inode)) => return (keys, Some(inode)),
@@ -119,10 +120,10 @@ impl Table {
     /// Takes back `count` look-ups; the root is never forgotten.
     pub(super) fn forget(&self, node: u64, count: u64) {
         let Some(inode) = self.get(node).filter(|_| node != ROOT) else { return };
-        let keys = locked(&self.keys[shard(inode.key.ino)]);
+        let keys = self.keys[shard(inode.key.ino)].lock();
         let left = inode.lookups.load(Ordering::Relaxed).saturating_sub(count);
         inode.lookups.store(left, Ordering::Relaxed);
-        let last = if left == 0 { write_locked(&self.nodes[shard(node)]).remove(&node) } else { None };
+        let last = if left == 0 { self.nodes[shard(node)].write().remove(&node) } else { None };
         // The end of an inode takes the lock on its key: let go of that first.
         drop(keys);
         drop(last);
@@ -130,7 +131,7 @@ impl Table {
 
     /// The number of an inode has ended.
     pub(super) fn drop_key(&self, key: FileKey, inode: *const Inode) {
-        let mut keys = locked(&self.keys[shard(key.ino)]);
+        let mut keys = self.keys[shard(key.ino)].lock();
         if keys.get(&key).is_some_and(|known| std::ptr::eq(known.as_ptr(), inode)) {
             keys.remove(&key);
         }
@@ -146,7 +147,7 @@ impl Table {
             return ROOT;
         }
         let own = key.dev == self.root.dev && key.ino > ROOT && key.ino < MADE_UP;
-        if own && !read_locked(&self.nodes[shard(key.ino)]).contains_key(&key.ino) {
+        if own && !self.nodes[shard(key.ino)].read().contains_key(&key.ino) {
             return key.ino;
         }
         self.made_up.fetch_add(1, Ordering::Relaxed)
@@ -160,7 +161,7 @@ impl Table {
     /// How many objects the kernel knows.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.nodes.iter().map(|nodes| read_locked(nodes).len()).sum()
+        self.nodes.iter().map(|nodes| nodes.read().len()).sum()
     }
 }
 

@@ -7,9 +7,11 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
 
 use super::attach::{Detach, MountOptions, Unattached, detach};
 use super::error::MountError;
@@ -127,7 +129,7 @@ impl Session {
 
     /// Why the daemon's threads ended; `None` while they run.
     pub fn ending(&self) -> Option<Ending> {
-        self.end.lock().ending.clone()
+        self.end.state.lock().ending.clone()
     }
 
     /// Waits until the daemon's threads have ended, for example because somebody unmounted it; whether they have.
@@ -189,7 +191,7 @@ impl fmt::Debug for Session {
     }
 }
 
-/// The end of the daemon's threads, for those who wait for it.
+/// The end of the daemon's threads, for those who wait for it. A panic under its lock leaves nothing half done.
 #[derive(Default)]
 struct End {
     state: Mutex<EndState>,
@@ -203,19 +205,14 @@ struct EndState {
 }
 
 impl End {
-    /// A panic while the lock was held leaves nothing half done.
-    fn lock(&self) -> MutexGuard<'_, EndState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn wait(&self, within: Duration) -> bool {
-        let running = |state: &mut EndState| state.ending.is_none();
-        let waited = self.changed.wait_timeout_while(self.lock(), within, running);
-        waited.unwrap_or_else(PoisonError::into_inner).0.ending.is_some()
+        let mut state = self.state.lock();
+        self.changed.wait_while_for(&mut state, |state| state.ending.is_none(), within);
+        state.ending.is_some()
     }
 
     fn set(&self, ending: Ending) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.ending = Some(ending.clone());
         let call = state.call.take();
         drop(state);
@@ -226,7 +223,7 @@ impl End {
     }
 
     fn on_ended(&self, call: Box<dyn FnOnce(Ending) + Send>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         match state.ending.clone() {
             Some(ending) => {
                 drop(state);

@@ -7,11 +7,12 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
+use parking_lot::Mutex;
 
 use super::event::{Event, EventBody, SCHEMA_VERSION};
 use super::line_file::LineFile;
@@ -171,7 +172,7 @@ impl EventLog {
 
     /// The last events, oldest first.
     pub fn recent(&self) -> Vec<Arc<Event>> {
-        self.shared.hub.lock().ring.iter().cloned().collect()
+        self.shared.hub.inner.lock().ring.iter().cloned().collect()
     }
 
     /// What became of the events so far.
@@ -222,14 +223,10 @@ impl Hub {
         Self { capacity, inner: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HubInner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Under one lock with [`Hub::publish`], so that backlog and live events join without a gap.
     fn subscribe(&self, since: Option<u64>) -> Subscription {
         let (sender, live) = bounded(self.capacity.subscriber.max(1));
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let backlog = since.map_or_else(Vec::new, |seq| inner.after(seq));
         if !inner.closed {
             inner.subscribers.push(sender);
@@ -240,7 +237,7 @@ impl Hub {
     /// Hands `batch` out; how many events slow subscribers missed.
     fn publish(&self, batch: &[Arc<Event>]) -> u64 {
         let mut missed = 0;
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         for event in batch {
             if inner.ring.len() >= self.capacity.recent {
                 inner.ring.pop_front();
@@ -260,7 +257,7 @@ impl Hub {
     }
 
     fn close(&self) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.closed = true;
         inner.subscribers.clear();
     }

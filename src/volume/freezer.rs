@@ -4,12 +4,14 @@
 //! that moment, not by the order in which it is told; whatever is frozen is thawed when no stun is in force, and the guard
 //! knows of each thing before it is frozen.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
 use super::error::{ErrorKind, VolumeError};
-use super::inner::{Inner, lock};
+use super::inner::Inner;
 use crate::freeze::{FreezeSet, FreezeTarget, Surroundings};
 use crate::telemetry::event::EventBody;
 use crate::time::{Deadline, SimTime, wait_until};
@@ -102,12 +104,12 @@ impl Freezer {
         }
         let inner = Arc::clone(inner);
         let thread = Builder::new().name("stunfs-freeze".into()).spawn(move || inner.freezer.run(&inner))?;
-        *lock(&self.thread) = Some(thread);
+        *self.thread.lock() = Some(thread);
         Ok(())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
+        self.state.lock()
     }
 
     /// Whether a stun is in force may have changed. Never waits.
@@ -139,7 +141,7 @@ impl Freezer {
                 let why = if state.closing { "the volume is about to end" } else { "freezing takes too long" };
                 return Err(why.to_owned());
             }
-            state = self.wait(state, deadline.left());
+            self.changed.wait_for(&mut state, deadline.left());
         }
     }
 
@@ -148,19 +150,15 @@ impl Freezer {
         let deadline = Deadline::after(THAW_WITHIN);
         let mut state = self.state();
         while state.phase != Phase::Thawed && state.asked == 0 && !deadline.passed() {
-            state = self.wait(state, deadline.left());
+            self.changed.wait_for(&mut state, deadline.left());
         }
-    }
-
-    fn wait<'a>(&self, state: MutexGuard<'a, State>, within: Duration) -> MutexGuard<'a, State> {
-        self.changed.wait_timeout(state, within).unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Thaws all and ends the thread. Whether all is thawed; if not, the guard is to see to it.
     pub(super) fn finish(&self) -> bool {
         self.state().closing = true;
         self.changed.notify_all();
-        if let Some(thread) = lock(&self.thread).take()
+        if let Some(thread) = self.thread.lock().take()
             && !wait_until(FREEZE_WITHIN + 2 * THAW_WITHIN, Duration::from_millis(1), || thread.is_finished())
         {
             tracing::warn!("freezing does not come to an end; its thread is left behind");
@@ -179,12 +177,12 @@ impl Freezer {
     }
 
     pub(super) fn set(&self) -> MutexGuard<'_, FreezeSet> {
-        lock(&self.set)
+        self.set.lock()
     }
 
     /// The targets, unless they are being frozen or thawed just now.
     pub(super) fn try_set(&self) -> Option<MutexGuard<'_, FreezeSet>> {
-        self.set.try_lock().ok()
+        self.set.try_lock()
     }
 
     // ---- the thread ----
@@ -204,7 +202,7 @@ impl Freezer {
                 }
             } else if !wanted {
                 self.thaw(inner);
-            } else if !inner.guard_stands(&mut lock(&self.set)) {
+            } else if !inner.guard_stands(&mut self.set.lock()) {
                 given_up = stun.map(|stun| stun.number);
                 self.thaw(inner);
             }
@@ -218,10 +216,10 @@ impl Freezer {
     fn news(&self) -> (bool, bool) {
         let mut state = self.state();
         while !state.nudged && !state.closing && state.phase == Phase::Thawed {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait(&mut state);
         }
         if !state.nudged && !state.closing {
-            state = self.wait(state, TICK);
+            self.changed.wait_for(&mut state, TICK);
         }
         state.nudged = false;
         (state.asked > 0, state.closing)
@@ -236,7 +234,7 @@ impl Freezer {
     fn freeze(&self, inner: &Inner, deadline: Deadline) -> bool {
         self.enter(Phase::Freezing);
         let began = inner.clock.now();
-        let mut set = lock(&self.set);
+        let mut set = self.set.lock();
         let mut outcome = attempt(inner, &mut set, deadline);
         if outcome.is_err() && !inner.guard_alive() {
             // It was killed in the middle: that says nothing about the targets.
@@ -274,7 +272,7 @@ impl Freezer {
         state.phase = Phase::Thawing;
         drop(state);
         let began = inner.clock.now();
-        let mut set = lock(&self.set);
+        let mut set = self.set.lock();
         let was_frozen = set.is_frozen();
         if let Err(error) = set.thaw(Deadline::after(THAW_WITHIN)) {
             inner.warn(error.to_string());

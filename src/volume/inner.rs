@@ -3,10 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::process::Pid;
 
 use super::error::VolumeError;
@@ -108,7 +109,7 @@ impl Inner {
 
     pub(super) fn stop_scan(&self) {
         self.scan.stop.store(true, Relaxed);
-        if let Some(thread) = lock(&self.scan.thread).take()
+        if let Some(thread) = self.scan.thread.lock().take()
             && !wait_until(SCAN_STOP, Duration::from_millis(1), || thread.is_finished())
         {
             tracing::warn!("the backing does not answer; the thread that counts what it holds is left behind");
@@ -116,7 +117,7 @@ impl Inner {
     }
 
     pub(super) fn stop_servers(&self) {
-        let servers = std::mem::take(&mut *lock(&self.servers));
+        let servers = std::mem::take(&mut *self.servers.lock());
         if let Some(mut control) = servers.control {
             control.stop(Deadline::after(SERVER_STOP));
         }
@@ -144,12 +145,12 @@ impl Inner {
         if let Some(pid) = i32::try_from(guard.pid()).ok().and_then(Pid::from_raw) {
             set.spare(pid);
         }
-        *lock(&self.guard) = Some(guard);
+        *self.guard.lock() = Some(guard);
         Ok(())
     }
 
     pub(super) fn guard_alive(&self) -> bool {
-        lock(&self.guard).as_ref().is_some_and(Guard::alive)
+        self.guard.lock().as_ref().is_some_and(Guard::alive)
     }
 
     /// Posts another guard if somebody killed the first; whether there is one now.
@@ -174,12 +175,12 @@ impl Inner {
 
     /// Tells the guard how to undo what is about to be done.
     pub(super) fn arm_guard(&self, recipe: &ThawRecipe) -> io::Result<()> {
-        lock(&self.guard).as_ref().map_or(Err(io::ErrorKind::NotConnected.into()), |guard| guard.arm(recipe))
+        self.guard.lock().as_ref().map_or(Err(io::ErrorKind::NotConnected.into()), |guard| guard.arm(recipe))
     }
 
     /// Everything that was frozen goes on. A guard that is dead needs no word.
     pub(super) fn tell_guard_thawed(&self) {
-        let _ = lock(&self.guard).as_ref().map(Guard::thawed);
+        let _ = self.guard.lock().as_ref().map(Guard::thawed);
     }
 
     /// Something that whoever runs the volume, and whoever reads its events, must know: one line.
@@ -189,15 +190,11 @@ impl Inner {
     }
 
     pub(super) fn dismiss_guard(&self) {
-        let guard = lock(&self.guard).take();
+        let guard = self.guard.lock().take();
         // One that is not dismissed does what there is left to do.
         let guard = guard.filter(|_| self.freezer.is_thawed());
         if guard.is_some_and(|guard| !guard.dismiss(GUARD_STOP)) {
             tracing::warn!("the guard process does not end");
         }
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

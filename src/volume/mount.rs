@@ -4,12 +4,14 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::thread::{Builder, JoinHandle};
+
+use parking_lot::Mutex;
 
 use super::error::{ErrorKind, VolumeError};
 use super::freezer::Freezer;
-use super::inner::{Inner, Scan, Servers, lock};
+use super::inner::{Inner, Scan, Servers};
 use super::life::{self, Requests, Stopper};
 use super::places;
 use super::state::{Left, StateStore};
@@ -231,7 +233,7 @@ fn attach(inner: &Inner, root: OwnedFd) -> Result<Session, VolumeError> {
     Session::mount(fs, &spec, |identity| {
         // A guard that is posted later has to know it, too.
         let identity = inner.mounted.get_or_init(|| identity);
-        match &*lock(&inner.guard) {
+        match &*inner.guard.lock() {
             Some(guard) => guard.watch_mount(identity.connection.get(), identity.mount_id),
             None => Ok(()),
         }
@@ -253,7 +255,7 @@ fn start_scan(inner: &Arc<Inner>) {
         }
         engine.scanned();
     });
-    *lock(&inner.scan.thread) = thread.ok();
+    *inner.scan.thread.lock() = thread.ok();
 }
 
 fn scan(path: &Path, engine: &Engine, stop: &AtomicBool) -> std::io::Result<()> {

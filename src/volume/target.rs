@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::error::VolumeError;
-use super::inner::{Inner, lock};
+use super::inner::Inner;
 use super::life::Stop;
 use crate::control::{
     self, ControlServer, Counters, DiscardReply, EventsStatus, GrowReply, HeldPage, MetricsServer, ReleaseReply,
@@ -23,7 +23,7 @@ use crate::units::Bytes;
 /// Starts the control socket and the metrics port, as far as they are asked for.
 pub(super) fn start_servers(inner: &Arc<Inner>) -> Result<(), VolumeError> {
     let target: Arc<dyn Target> = Arc::new(Controlled(Arc::clone(inner)));
-    let mut servers = lock(&inner.servers);
+    let mut servers = inner.servers.lock();
     if let Some(path) = &inner.options.control {
         let server = ControlServer::start(path, Arc::clone(&target))?;
         servers.control = Some(server);

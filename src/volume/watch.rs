@@ -7,13 +7,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::error::{ErrorKind, VolumeError};
-use super::inner::lock;
 use crate::freeze::ThawRecipe;
 use crate::observe::kmsg::source::{Begin, Follower, SourceError};
 use crate::observe::sysctl::{Saved, SysctlError, Sysctls};
@@ -64,39 +64,39 @@ impl Watch {
         log: &EventLog,
         arm: impl Fn(&ThawRecipe) -> io::Result<()>,
     ) -> Result<(), VolumeError> {
-        if let (Some(timeout), Some(settings)) = (options.hung_task_timeout, &mut *lock(&self.settings)) {
+        if let (Some(timeout), Some(settings)) = (options.hung_task_timeout, &mut *self.settings.lock()) {
             settings.report_hung_tasks_after(timeout, &mut |saved| arm(&recipe(saved)?))?;
         }
-        for (source, follower) in std::mem::take(&mut *lock(&self.logs)) {
+        for (source, follower) in std::mem::take(&mut *self.logs.lock()) {
             let (log, stop) = (log.clone(), Arc::clone(&self.stop));
             let thread =
                 Builder::new().name("stunfs-kernlog".into()).spawn(move || follow(&source, follower, &log, &stop));
             let thread = thread
                 .map_err(|error| VolumeError::new(ErrorKind::Os, format!("no thread can be started: {error}")))?;
-            lock(&self.threads).push(thread);
+            self.threads.lock().push(thread);
         }
         Ok(())
     }
 
     /// How to put back what is changed now, for another guard.
     pub(super) fn recipes(&self) -> io::Result<Vec<ThawRecipe>> {
-        lock(&self.settings).iter().flat_map(|settings| settings.saved()).map(recipe).collect()
+        self.settings.lock().iter().flat_map(|settings| settings.saved()).map(recipe).collect()
     }
 
     /// Calls `with` with the lock that keeps others from changing settings, which the guard has to hold, too.
     pub(super) fn with_lock<T>(&self, with: impl FnOnce(Option<BorrowedFd<'_>>) -> T) -> T {
-        with(lock(&self.settings).as_ref().map(AsFd::as_fd))
+        with(self.settings.lock().as_ref().map(AsFd::as_fd))
     }
 
     /// Reads what there is to read, ends the threads, and puts the settings back. What cannot be put back is returned.
     pub(super) fn stop(&self) -> Result<(), SysctlError> {
         self.stop.store(true, Relaxed);
-        let threads = std::mem::take(&mut *lock(&self.threads));
+        let threads = std::mem::take(&mut *self.threads.lock());
         let ended = || threads.iter().all(JoinHandle::is_finished);
         if !wait_until(STOP_WITHIN, Duration::from_millis(2), ended) {
             tracing::warn!("a kernel log does not let go; the thread that reads it is left behind");
         }
-        let mut settings = lock(&self.settings);
+        let mut settings = self.settings.lock();
         settings.as_mut().map_or(Ok(()), Sysctls::restore)?;
         // Lets others change them.
         *settings = None;

@@ -8,10 +8,10 @@ use std::collections::btree_map::Entry;
 use std::io;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use parking_lot::{Mutex, MutexGuard};
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 
@@ -170,7 +170,7 @@ impl Meter {
     }
 
     pub(super) fn stats(&self) -> MutexGuard<'_, Stats> {
-        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+        self.stats.lock()
     }
 }
 

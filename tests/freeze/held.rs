@@ -1,13 +1,14 @@
 //! A process that waits in the kernel for a file system's reply, as one does that a stun holds, cannot acknowledge.
 
 use std::ffi::OsStr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo, LockOwner,
     OpenFlags, ReplyAttr, ReplyData, ReplyEntry, Request,
 };
+use parking_lot::Mutex;
 use stunfs::freeze::{FreezeError, FreezeSet, FreezeTarget, Surroundings};
 use stunfs::time::{Deadline, wait_until, wall_now};
 
@@ -63,7 +64,7 @@ impl Filesystem for Holding {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.0.lock().unwrap().push(reply);
+        self.0.lock().push(reply);
     }
 }
 
@@ -87,7 +88,7 @@ impl Mounted {
     }
 
     fn release(&self) {
-        self.holding.0.lock().unwrap().drain(..).for_each(|reply| reply.data(&[b'\n'; 4096]));
+        self.holding.0.lock().drain(..).for_each(|reply| reply.data(&[b'\n'; 4096]));
     }
 }
 
@@ -111,7 +112,7 @@ fn with_a_held_reader(group: Option<&Group>, set: impl Fn(&Counter, Surroundings
         group.put(counter.id());
     }
     counter.go();
-    let waits = || !mounted.holding.0.lock().unwrap().is_empty();
+    let waits = || !mounted.holding.0.lock().is_empty();
     assert!(wait_until(Duration::from_secs(10), Duration::from_millis(5), waits), "the reader did not come");
 
     // Not acknowledged: thawed again.

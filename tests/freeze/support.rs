@@ -6,9 +6,10 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, mpsc};
+use std::sync::mpsc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, getuid, kill_process, kill_process_group};
 use stunfs::freeze::Surroundings;
 use stunfs::time::{Deadline, pause, wait_until};
@@ -46,8 +47,8 @@ pub(crate) fn watchdog_of(limit: Duration) -> Watchdog {
     std::thread::spawn(move || {
         if gone.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
             eprintln!("a test hangs: thawing everything");
-            GROUPS.lock().unwrap().iter().for_each(|group| thaw_by_hand(group));
-            STARTED.lock().unwrap().iter().for_each(|group| end_group(*group));
+            GROUPS.lock().iter().for_each(|group| thaw_by_hand(group));
+            STARTED.lock().iter().for_each(|group| end_group(*group));
             std::process::abort();
         }
     });
@@ -98,7 +99,7 @@ impl Counter {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let child = command.spawn().unwrap();
-        STARTED.lock().unwrap().push(child.id());
+        STARTED.lock().push(child.id());
         Self { child, file }
     }
 
@@ -150,7 +151,7 @@ impl Group {
             return None;
         }
         let group = Self(path);
-        GROUPS.lock().unwrap().push(group.0.clone());
+        GROUPS.lock().push(group.0.clone());
         if !group.0.join(control).exists() {
             eprintln!("LEFT OUT: {root} has no {control}");
             return None;

@@ -118,14 +118,14 @@ fn an_identity_is_of_the_path_and_the_same_in_every_session() {
             std::fs::write(w.backing(path), "x").unwrap();
             w.truncate(w.find(path).attr.ino, 0).unwrap();
         }
-        std::mem::take(&mut *locked(&w.books.identities))
+        std::mem::take(&mut *w.books.identities.lock())
     };
     let (first, second) = (identities(["a", "d/a"]), identities(["d/a", "a"]));
     assert_eq!((first[0], first[1]), (second[1], second[0]));
     assert_ne!(first[0], first[1]);
     let w = World::new();
     w.create("a");
-    assert_eq!(locked(&w.books.identities)[0], first[0], "made or found: the same");
+    assert_eq!(w.books.identities.lock()[0], first[0], "made or found: the same");
 }
 
 #[test]

@@ -14,8 +14,9 @@ mod stress;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use super::*;
@@ -54,20 +55,20 @@ struct Recorder {
 
 impl Recorder {
     fn take(&self) -> Vec<Told> {
-        std::mem::take(&mut locked(&self.told))
+        std::mem::take(&mut self.told.lock())
     }
     fn tell(&self, told: Told) {
-        locked(&self.told).push(told);
+        self.told.lock().push(told);
     }
 }
 
 impl Books for Recorder {
     fn created(&self, file: FileKey, identity: u64) {
-        locked(&self.identities).push(identity);
+        self.identities.lock().push(identity);
         self.tell(Told::Created(file.ino));
     }
     fn learn(&self, file: FileKey, identity: u64, data: &[ByteRange]) {
-        locked(&self.identities).push(identity);
+        self.identities.lock().push(identity);
         self.tell(Told::Learned(file.ino, data.to_vec()));
     }
     fn free(&self, file: FileKey, range: ByteRange) {

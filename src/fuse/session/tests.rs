@@ -61,7 +61,7 @@ impl fuser::Filesystem for TestFs {
 
     fn getxattr(&self, _req: &Request, _ino: INodeNo, name: &OsStr, _size: u32, reply: fuser::ReplyXattr) {
         match name.to_str() {
-            Some("user.hold") => self.held.lock().unwrap().push(reply),
+            Some("user.hold") => self.held.lock().push(reply),
             _ => reply.error(Errno::ENODATA),
         }
     }
@@ -73,11 +73,11 @@ impl fuser::Filesystem for TestFs {
 
 impl TestFs {
     fn wait_for_held(&self) {
-        assert!(wait_until(SOON, TICK, || !self.held.lock().unwrap().is_empty()));
+        assert!(wait_until(SOON, TICK, || !self.held.lock().is_empty()));
     }
 
     fn release(&self) {
-        self.held.lock().unwrap().drain(..).for_each(|reply| reply.error(Errno::ENODATA));
+        self.held.lock().drain(..).for_each(|reply| reply.error(Errno::ENODATA));
     }
 }
 
