@@ -85,12 +85,11 @@ impl FileSystem {
         flags: i32,
         reply: impl FnOnce(FsResult<(Entry, Opened)>) + Send + 'static,
     ) {
-        let new = name.to_owned();
-        self.meta(OpKind::Create, On(c, parent, Some(name)), reply, move |fs, parent| {
+        self.entry(OpKind::Create, c, parent, name, reply, move |fs, parent, name| {
             let flags = open_flags(flags);
-            match fs.make_file(c, parent, &new, masked_by_thread(mode, umask), flags) {
+            match fs.make_file(c, parent, name, masked_by_thread(mode, umask), flags) {
                 Err(FsError::Backing(Errno::EXIST)) if !flags.contains(OFlags::EXCL) => {
-                    fs.open_existing(c, parent, &new, flags)
+                    fs.open_existing(c, parent, name, flags)
                 }
                 result => result,
             }

@@ -242,6 +242,16 @@ impl FileSystem {
         self.submit(&call, reply, move |fs| work(fs, &inode));
     }
 
+    /// As [`FileSystem::meta`], for the entry `name` of a directory: `work` gets the directory and the name.
+    fn entry<T, R, W>(self: &Arc<Self>, kind: OpKind, c: Caller, dir: u64, name: &OsStr, reply: R, work: W)
+    where
+        R: FnOnce(FsResult<T>) + Send + 'static,
+        W: FnOnce(&Self, &Arc<Inode>, &OsStr) -> FsResult<T> + Send + 'static,
+    {
+        let kept = name.to_owned();
+        self.meta(kind, On(c, dir, Some(name)), reply, move |fs, dir| work(fs, dir, &kept));
+    }
+
     /// Calls `with` on the engine's form of an operation.
     fn with_op(&self, call: &Call<'_>, with: impl FnOnce(&OpInfo<'_>)) {
         let path = || match call.name {

@@ -28,8 +28,7 @@ impl FileSystem {
         name: &OsStr,
         reply: impl FnOnce(FsResult<Entry>) + Send + 'static,
     ) {
-        let wanted = name.to_owned();
-        self.meta(OpKind::Lookup, On(c, parent, Some(name)), reply, move |fs, dir| fs.do_lookup(dir, &wanted));
+        self.entry(OpKind::Lookup, c, parent, name, reply, Self::do_lookup);
     }
 
     /// The kernel takes back `count` look-ups. Never held.
@@ -54,10 +53,9 @@ impl FileSystem {
         rdev: u32,
         reply: impl FnOnce(FsResult<Entry>) + Send + 'static,
     ) {
-        let new = name.to_owned();
-        self.meta(OpKind::Mknod, On(c, parent, Some(name)), reply, move |fs, parent| {
+        self.entry(OpKind::Mknod, c, parent, name, reply, move |fs, parent, name| {
             let mode = masked_by_thread(mode, umask);
-            let (inode, entry) = fs.make(c, parent, &new, |dir| backing::make_node(dir, &new, mode, rdev.into()))?;
+            let (inode, entry) = fs.make(c, parent, name, |dir| backing::make_node(dir, name, mode, rdev.into()))?;
             fs.note_created(&inode);
             Ok(entry)
         });
@@ -73,10 +71,9 @@ impl FileSystem {
         umask: u32,
         reply: impl FnOnce(FsResult<Entry>) + Send + 'static,
     ) {
-        let new = name.to_owned();
-        self.meta(OpKind::Mkdir, On(c, parent, Some(name)), reply, move |fs, parent| {
+        self.entry(OpKind::Mkdir, c, parent, name, reply, move |fs, parent, name| {
             let mode = masked_by_thread(mode, umask);
-            Ok(fs.make(c, parent, &new, |dir| backing::make_dir(dir, &new, mode))?.1)
+            Ok(fs.make(c, parent, name, |dir| backing::make_dir(dir, name, mode))?.1)
         });
     }
 
@@ -89,9 +86,9 @@ impl FileSystem {
         target: &OsStr,
         reply: impl FnOnce(FsResult<Entry>) + Send + 'static,
     ) {
-        let (new, target) = (name.to_owned(), target.to_owned());
-        self.meta(OpKind::Symlink, On(c, parent, Some(name)), reply, move |fs, parent| {
-            Ok(fs.make(c, parent, &new, |dir| backing::make_symlink(dir, &new, &target))?.1)
+        let target = target.to_owned();
+        self.entry(OpKind::Symlink, c, parent, name, reply, move |fs, parent, name| {
+            Ok(fs.make(c, parent, name, |dir| backing::make_symlink(dir, name, &target))?.1)
         });
     }
 
@@ -103,11 +100,10 @@ impl FileSystem {
         name: &OsStr,
         reply: impl FnOnce(FsResult<()>) + Send + 'static,
     ) {
-        let old = name.to_owned();
-        self.meta(OpKind::Unlink, On(c, parent, Some(name)), reply, move |fs, dir| {
+        self.entry(OpKind::Unlink, c, parent, name, reply, |fs, dir, name| {
             let object = fs.object(dir)?;
-            let last = fs.last_name(&object, &old);
-            backing::remove(&object, &old, false)?;
+            let last = fs.last_name(&object, name);
+            backing::remove(&object, name, false)?;
             last.inspect(|inode| inode.last_name_removed());
             Ok(())
         });
@@ -121,9 +117,8 @@ impl FileSystem {
         name: &OsStr,
         reply: impl FnOnce(FsResult<()>) + Send + 'static,
     ) {
-        let old = name.to_owned();
-        self.meta(OpKind::Rmdir, On(c, parent, Some(name)), reply, move |fs, dir| {
-            Ok(backing::remove(&fs.object(dir)?, &old, true)?)
+        self.entry(OpKind::Rmdir, c, parent, name, reply, |fs, dir, name| {
+            Ok(backing::remove(&fs.object(dir)?, name, true)?)
         });
     }
 
@@ -139,15 +134,15 @@ impl FileSystem {
         flags: u32,
         reply: impl FnOnce(FsResult<()>) + Send + 'static,
     ) {
-        let (old, new) = (name.to_owned(), new_name.to_owned());
-        self.meta(OpKind::Rename, On(c, parent, Some(name)), reply, move |fs, from| {
+        let new = new_name.to_owned();
+        self.entry(OpKind::Rename, c, parent, name, reply, move |fs, from, old| {
             let to = fs.inode(new_parent)?;
             let target = fs.object(&to)?;
             let last = if flags == 0 { fs.last_name(&target, &new) } else { None };
-            backing::rename(&fs.object(from)?, &old, &target, &new, flags)?;
+            backing::rename(&fs.object(from)?, old, &target, &new, flags)?;
             last.inspect(|inode| inode.last_name_removed());
             fs.renamed(&to, &new)?;
-            if flags & EXCHANGE != 0 { fs.renamed(from, &old) } else { Ok(()) }
+            if flags & EXCHANGE != 0 { fs.renamed(from, old) } else { Ok(()) }
         });
     }
 
@@ -160,12 +155,11 @@ impl FileSystem {
         new_name: &OsStr,
         reply: impl FnOnce(FsResult<Entry>) + Send + 'static,
     ) {
-        let new = new_name.to_owned();
-        self.meta(OpKind::Link, On(c, new_parent, Some(new_name)), reply, move |fs, dir| {
+        self.entry(OpKind::Link, c, new_parent, new_name, reply, move |fs, dir, new| {
             let object = fs.object(&fs.inode(node)?)?;
-            backing::link(&object, &fs.object(dir)?, &new)?;
+            backing::link(&object, &fs.object(dir)?, new)?;
             let stat = object.stat()?;
-            Ok(fs.enter(dir, &new, object, &stat).1)
+            Ok(fs.enter(dir, new, object, &stat).1)
         });
     }
 
