@@ -257,13 +257,16 @@ impl FileSystem {
             return None;
         }
         let mut buffer = Buffer::of(size);
-        match backing::read_at_once(&file.fd, buffer.bytes(), offset) {
-            Ok(Some(read)) => reply(Ok(&buffer.bytes()[..read])),
-            Ok(None) => return Some(Box::new(move || read_into_reply(&file, offset, size, reply))),
+        let read = match backing::read_at_once(&file.fd, buffer.bytes(), offset) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
                 self.backing_can_tell.store(false, Ordering::Relaxed);
-                return Some(Box::new(move || read_into_reply(&file, offset, size, reply)));
+                Ok(None)
             }
+            read => read,
+        };
+        match read {
+            Ok(Some(read)) => reply(Ok(&buffer.bytes()[..read])),
+            Ok(None) => return Some(Box::new(move || read_into_reply(&file, offset, size, reply))),
             Err(error) => reply(Err(error.into())),
         }
         None
