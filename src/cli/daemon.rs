@@ -64,7 +64,7 @@ impl Daemon<'_> {
         // Under the name of a mount helper it would take itself for one.
         command.arg0("stunfs").args(["mount", "--detached"]);
         for (option, values) in self.settings.iter() {
-            command.args(values.iter().map(|value| format!("--{}={value}", option.spec().name)));
+            command.args(values.iter().map(|value| format!("--{}={value}", option.name())));
         }
         if let Some(file) = self.pid_file {
             command.arg("--pid-file").arg(file);

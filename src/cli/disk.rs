@@ -165,7 +165,7 @@ fn spec(args: &UpArgs) -> DiskSpec {
 fn settings(given: &Settings) -> anyhow::Result<Settings> {
     for (option, allowed) in [(Opt::Placement, Some("direct")), (Opt::Control, None), (Opt::ReadOnly, Some("false"))] {
         if given.get(option).is_some_and(|value| Some(value) != allowed) {
-            let name = option.spec().name;
+            let name = option.name();
             return Err(UsageError(format!("--{name} is not for disks: the disk itself says what it is")).into());
         }
     }

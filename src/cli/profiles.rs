@@ -63,7 +63,7 @@ fn show(profile: &Profile, json: bool) -> anyhow::Result<()> {
 fn resolved(model: &ModelConfig) -> String {
     let mut text = String::new();
     for (option, value) in values(model) {
-        text.push_str(&format!("{:<13} {value}\n", option.spec().name));
+        text.push_str(&format!("{:<13} {value}\n", option.name()));
     }
     for stun in &model.stuns {
         text.push_str(&format!("{:<13} {}\n", "stun", stun_text(stun)));

@@ -39,9 +39,9 @@ fn take(profile: &mut Profile, key: &str, value: Value) -> Result<(), String> {
         Some(Opt::Profile) => Err("a profile cannot refer to another one".to_owned()),
         Some(option) => {
             let figure = figure(option, value)?;
-            profile.settings.set_scalar(option.spec().name, figure.scalar).map_err(|error| error.to_string())?;
+            profile.settings.set_scalar(option.name(), figure.scalar).map_err(|error| error.to_string())?;
             profile.figures.push(Figure {
-                option: option.spec().name,
+                option: option.name(),
                 value: profile.settings.all(option).unwrap_or_default().join(" "),
                 source: figure.source,
                 estimate: figure.estimate,
@@ -67,7 +67,7 @@ struct Written {
 }
 
 fn figure(option: Opt, value: Value) -> Result<Written, String> {
-    let name = option.spec().name;
+    let name = option.name();
     let Value::Mapping(map) = value else {
         return Ok(Written { scalar: scalar(name, value)?, source: None, estimate: false });
     };

@@ -76,7 +76,7 @@ impl SettingsError {
     }
 
     pub(super) fn value(option: Opt, reason: impl AsRef<str>) -> Self {
-        Self::Value { option: option.spec().name, reason: one_line(reason.as_ref()) }
+        Self::Value { option: option.name(), reason: one_line(reason.as_ref()) }
     }
 
     /// A profile that is not well formed.

@@ -12,7 +12,7 @@ impl Settings {
     pub fn apply_live(&self, current: &ModelConfig) -> Result<ModelConfig, SettingsError> {
         for (option, _) in self.iter() {
             if let Some(reason) = option.spec().fixed {
-                return Err(SettingsError::Fixed { option: option.spec().name, reason });
+                return Err(SettingsError::Fixed { option: option.name(), reason });
             }
         }
         let mut config = current.clone();

@@ -42,8 +42,7 @@ impl Settings {
     /// Takes over `name`=`value`; a repeatable option gets one more value. An empty value switches a flag on.
     /// Fails for a name that is no option; the value is read later.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), SettingsError> {
-        let option = Opt::named(name).ok_or_else(|| SettingsError::unknown_option(name))?;
-        self.put(option, value);
+        self.put(known(name)?, value);
         Ok(())
     }
 
@@ -88,4 +87,8 @@ impl Settings {
         merged.values.extend(over.values.iter().map(|(option, values)| (*option, values.clone())));
         merged
     }
+}
+
+fn known(name: &str) -> Result<Opt, SettingsError> {
+    Opt::named(name).ok_or_else(|| SettingsError::unknown_option(name))
 }

@@ -193,6 +193,11 @@ impl Opt {
         &OPTIONS[self as usize]
     }
 
+    /// Its name as on the command line.
+    pub fn name(self) -> &'static str {
+        self.spec().name
+    }
+
     /// The option of this name, with `-` or `_`.
     pub fn named(name: &str) -> Option<Self> {
         let same = |spec: &&OptionSpec| name.bytes().map(|b| if b == b'_' { b'-' } else { b }).eq(spec.name.bytes());

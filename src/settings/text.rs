@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::SettingsError;
 use super::option::Kind;
-use super::{Opt, Settings};
+use super::{Opt, Settings, known};
 
 /// A value as JSON or YAML has it. Numbers and booleans are taken as their text; null as `none`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -59,11 +59,7 @@ impl TryFrom<BTreeMap<String, Scalar>> for Settings {
 
 impl From<Settings> for BTreeMap<String, Scalar> {
     fn from(settings: Settings) -> Self {
-        settings
-            .values
-            .into_iter()
-            .map(|(option, values)| (option.spec().name.to_owned(), scalar(option, values)))
-            .collect()
+        settings.values.into_iter().map(|(option, values)| (option.name().to_owned(), scalar(option, values))).collect()
     }
 }
 
@@ -77,7 +73,7 @@ fn scalar(option: Opt, mut values: Vec<String>) -> Scalar {
 impl Settings {
     /// Takes over a value as JSON or YAML has it. A list is allowed only for a repeatable option.
     pub fn set_scalar(&mut self, name: &str, value: Scalar) -> Result<(), SettingsError> {
-        let option = Opt::named(name).ok_or_else(|| SettingsError::unknown_option(name))?;
+        let option = known(name)?;
         if matches!(value, Scalar::List(_)) && option.spec().kind != Kind::Many {
             return Err(SettingsError::value(option, format!("is one value ({}), not a list", option.spec().value)));
         }
