@@ -14,12 +14,10 @@ work=$target/bench/accuracy.$$
 stunfs_pid=''
 
 tear_down() {
-    unmount "$work/volume" || true
-    stop "$stunfs_pid" 5
+    end_mount "$work/volume" "$stunfs_pid"
     rm -rf --one-file-system "$work"
 }
-trap tear_down EXIT
-trap 'exit 130' INT TERM
+at_end tear_down
 
 # latencies NAME RW: one a line, in nanoseconds. Each write takes a grain of its own.
 latencies() {

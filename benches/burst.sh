@@ -14,12 +14,10 @@ work=${WORK:-$target/bench}/burst.$$ # WORK=/dev/shm: the disk is no limit
 stunfs_pid=''
 
 tear_down() {
-    unmount "$work/volume" || true
-    stop "$stunfs_pid" 5
+    end_mount "$work/volume" "$stunfs_pid"
     rm -rf --one-file-system "$work"
 }
-trap tear_down EXIT
-trap 'exit 130' INT TERM
+at_end tear_down
 
 # burst TITLE EXPECTED_SECONDS|- OPTION...: a table row.
 burst() {

@@ -140,8 +140,7 @@ at_once() {
     echo "32 first writes of 1 s each, to different grains, queue depth 32, \`--lanes 32\`: all done after $took ms."
 }
 
-trap tear_down EXIT
-trap 'exit 130' INT TERM
+at_end tear_down
 mkdir -p "$work/plain"
 truncate -s 1G "$work/plain/disk.img"
 plain_device=$(losetup --find --show --direct-io=on "$work/plain/disk.img")

@@ -16,14 +16,11 @@ stunfs_pid='' idle_pid=''
 
 tear_down() {
     if [ -n "$stunfs_pid" ]; then "$stunfs" ctl --socket "$work/control" release >/dev/null 2>&1 || true; fi
-    unmount "$work/volume" || true
-    stop "$stunfs_pid" 5
-    unmount "$work/idle" || true
-    stop "$idle_pid" 5
+    end_mount "$work/volume" "$stunfs_pid"
+    end_mount "$work/idle" "$idle_pid"
     rm -rf --one-file-system "$work"
 }
-trap tear_down EXIT
-trap 'exit 130' INT TERM
+at_end tear_down
 
 # run NAME FIRST_WRITE [COMMAND...]: all held writes fall into one grain, so that all are due at the same moment. The file
 # that others use meanwhile fills the grain before it.

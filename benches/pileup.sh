@@ -83,8 +83,7 @@ print_table() {
         "worst read $(worst_read "$fs" thin) and $(worst_read "$fs" thick) ms."
 }
 
-trap tear_down EXIT
-trap 'exit 130' INT TERM
+at_end tear_down
 set_up
 # In turn, so that other load on the machine meets both.
 for ((n = 1; n <= runs || n <= thick_runs; n++)); do

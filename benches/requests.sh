@@ -16,14 +16,11 @@ ll_pid='' stunfs_pid='' strace_pid=''
 
 tear_down() {
     stop "$strace_pid" 2
-    unmount "$work/ll" || true
-    stop "$ll_pid" 2
-    unmount "$work/stunfs" || true
-    stop "$stunfs_pid" 5
+    end_mount "$work/ll" "$ll_pid" 2
+    end_mount "$work/stunfs" "$stunfs_pid"
     rm -rf --one-file-system "$work"
 }
-trap tear_down EXIT
-trap 'exit 130' INT TERM
+at_end tear_down
 
 mount_ll() {
     local options=cache=always

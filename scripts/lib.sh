@@ -85,6 +85,19 @@ stop() {
     wait "$1" 2>/dev/null || true
 }
 
+# end_mount MOUNTPOINT PID [SECONDS]: at the end of a script: unmounts, whatever it takes, and stops the daemon (5 s).
+end_mount() {
+    unmount "$1" || true
+    stop "$2" "${3:-5}"
+}
+
+# at_end COMMAND: what the script does when it ends, however that comes.
+at_end() {
+    # shellcheck disable=SC2064 # the command is known now
+    trap "$1" EXIT
+    trap 'exit 130' INT TERM
+}
+
 # mount_stunfs BACKING MOUNTPOINT [OPTION...]: mounts and waits until it is usable; sets stunfs_pid.
 # The daemon's messages go to MOUNTPOINT.log.
 mount_stunfs() {

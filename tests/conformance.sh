@@ -103,14 +103,13 @@ watch() {
 # run_arm ARM: in a subshell of its own, so that its mount and its watchdog end with it.
 run_arm() (
     arm=$1 at=$work/$1 stunfs_pid='' watchdog='' SECONDS=0
-    # shellcheck disable=SC2317,SC2329 # called by the trap
+    # shellcheck disable=SC2317,SC2329 # called at the end
     end_arm() {
         [ -z "$watchdog" ] || kill "$watchdog" 2>/dev/null || true
         unmount "$at" || echo "$arm unmount FAILED" >>"$results/$arm"
         stop "$stunfs_pid" 10
     }
-    trap end_arm EXIT
-    trap 'exit 130' INT TERM
+    at_end end_arm
     mkdir -p "$at" "$at.backing"
     mount_arm "$arm" "$at"
     watch "$at" &
@@ -155,9 +154,13 @@ print_differences() {
     done
 }
 
+tear_down() {
+    wait
+    [ -n "${KEEP:-}" ] || rm -rf --one-file-system "$work"
+}
+
 mkdir -p "$results"
-trap 'wait; [ -n "${KEEP:-}" ] || rm -rf --one-file-system "$work"' EXIT
-trap 'exit 130' INT TERM
+at_end tear_down
 for arm in "${arms[@]}"; do
     while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n || true; done
     say "conformance: $arm"

@@ -32,8 +32,7 @@ own_engine() {
     wait_for 30 engine_answers || say "dockerd did not start: $(tail -n 1 "$work/log")"
 }
 
-trap tear_down EXIT
-trap 'exit 130' INT TERM
+at_end tear_down
 own_engine
 cargo test --locked --quiet --test freeze --no-run
 status=0
