@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -38,6 +38,14 @@ fn start_writers(mnt: &Path, count: usize) -> Writers {
         std::thread::Builder::new().stack_size(128 << 10).spawn(body).unwrap()
     };
     (0..count).map(start).collect()
+}
+
+/// A daemon with `count` writers that nothing but the end of the injection ends.
+fn held<'a>(place: &'a Place, options: &[&str], count: usize) -> (Daemon<'a>, Writers) {
+    let daemon = place.mount(&[&LONG, options].concat());
+    let writers = start_writers(&place.mnt(), count);
+    daemon.wait_held(count as u64);
+    (daemon, writers)
 }
 
 /// All of them come back with success.
@@ -75,9 +83,7 @@ fn assert_events(place: &Place, held: usize) {
 /// A thousand held writers, then `end`; how long until all have their answer, and until the daemon is gone.
 fn thousand(name: &str, end: impl FnOnce(&Daemon<'_>)) {
     let place = Place::new();
-    let mut daemon = place.mount(&LONG);
-    let writers = start_writers(&place.mnt(), WRITERS);
-    daemon.wait_held(WRITERS as u64);
+    let (mut daemon, writers) = held(&place, &[], WRITERS);
     let (((), answered), gone) = timed(|| {
         let answered = timed(|| {
             end(&daemon);
@@ -132,9 +138,7 @@ fn assert_pass_through(daemon: &Daemon<'_>) {
 fn ctl_release_leaves_a_pass_through() {
     need_fuse!();
     let place = Place::new();
-    let daemon = place.mount(&LONG);
-    let writers = start_writers(&place.mnt(), WRITERS);
-    daemon.wait_held(WRITERS as u64);
+    let (daemon, writers) = held(&place, &[], WRITERS);
     let ((), wait) = timed(|| {
         assert!(place.ctl(&["release"]).status.success());
         // The command is acknowledged after its effect: every writer has its answer.
@@ -152,9 +156,7 @@ fn ctl_release_leaves_a_pass_through() {
 fn the_time_limit_leaves_a_pass_through() {
     need_fuse!();
     let place = Place::new();
-    let daemon = place.mount(&[&LONG[..], &["--ttl", "6s"]].concat());
-    let writers = start_writers(&place.mnt(), WRITERS);
-    daemon.wait_held(WRITERS as u64);
+    let (daemon, writers) = held(&place, &["--ttl", "6s"], WRITERS);
     join(writers);
     assert_pass_through(&daemon);
     daemon.end();
@@ -189,31 +191,42 @@ fn dropping_a_volume() {
 }
 
 /// A process with the volume in use: `cd` there and a file open, until it is told to go.
-fn user_of(mnt: &Path) -> std::process::Child {
+fn user_of(mnt: &Path) -> Child {
     let script = "cd \"$1\" && exec 3>busy && echo x >&3 && read line";
     let mut command = Command::new("sh");
-    command.args(["-c", script, "sh"]).arg(mnt).stdin(std::process::Stdio::piped());
+    command.args(["-c", script, "sh"]).arg(mnt).stdin(Stdio::piped());
     let child = command.spawn().unwrap();
     assert!(wait_until(SOON, TICK, || fs::read(mnt.join("busy")).is_ok_and(|data| data == b"x\n")));
     child
+}
+
+/// It is told to go, and goes.
+fn leave(mut user: Child) {
+    drop(user.stdin.take());
+    user.wait().unwrap();
+}
+
+/// A daemon that got `signal` while somebody used its volume, that user, and how long the volume stayed in the mount table.
+fn signalled_in_use(place: &Place, signal: Signal) -> (Daemon<'_>, Child, Duration) {
+    let daemon = place.mount(&["--first-write", "1ms"]);
+    let mnt = place.mnt();
+    let user = user_of(&mnt);
+    daemon.signal(signal);
+    let ((), detached) = timed(|| assert!(wait_until(SOON, TICK, || !is_mounted(&mnt))));
+    (daemon, user, detached)
 }
 
 #[test]
 fn sigterm_while_a_file_and_a_directory_are_in_use() {
     need_fuse!();
     let place = Place::new();
-    let mut daemon = place.mount(&["--first-write", "1ms"]);
-    let mut user = user_of(&place.mnt());
-    daemon.signal(Signal::TERM);
-    let mnt = place.mnt();
-    let ((), detached) = timed(|| assert!(wait_until(SOON, TICK, || !is_mounted(&mnt))));
+    let (mut daemon, user, detached) = signalled_in_use(&place, Signal::TERM);
     // Nobody sees it any more, but who uses it may go on for five seconds; then the connection is cut.
     let (code, gone) = timed(|| daemon.wait(Duration::from_secs(15)));
     println!("measured: SIGTERM, in use: out of the mount table after {detached:?}, gone {gone:?} later");
     assert_eq!(code, Some(0), "{}", daemon.stderr());
     assert!(gone > Duration::from_secs(3) && gone < Duration::from_secs(9), "{gone:?}");
-    drop(user.stdin.take());
-    user.wait().unwrap();
+    leave(user);
     place.assert_clean(SOON);
 }
 
@@ -221,13 +234,8 @@ fn sigterm_while_a_file_and_a_directory_are_in_use() {
 fn a_user_who_leaves_in_time_is_not_cut_off() {
     need_fuse!();
     let place = Place::new();
-    let mut daemon = place.mount(&["--first-write", "1ms"]);
-    let mut user = user_of(&place.mnt());
-    daemon.signal(Signal::TERM);
-    let mnt = place.mnt();
-    assert!(wait_until(SOON, TICK, || !is_mounted(&mnt)));
-    drop(user.stdin.take());
-    user.wait().unwrap();
+    let (mut daemon, user, _) = signalled_in_use(&place, Signal::TERM);
+    leave(user);
     let (code, gone) = timed(|| daemon.wait(Duration::from_secs(15)));
     assert!(code == Some(0) && gone < Duration::from_secs(3), "{code:?} {gone:?}");
     assert!(!daemon.stderr().contains("cut off"), "{}", daemon.stderr());
@@ -237,18 +245,13 @@ fn a_user_who_leaves_in_time_is_not_cut_off() {
 fn a_second_sigint_hurries() {
     need_fuse!();
     let place = Place::new();
-    let mut daemon = place.mount(&["--first-write", "1ms"]);
-    let mut user = user_of(&place.mnt());
-    daemon.signal(Signal::INT);
-    let mnt = place.mnt();
-    assert!(wait_until(SOON, TICK, || !is_mounted(&mnt)));
+    let (mut daemon, user, _) = signalled_in_use(&place, Signal::INT);
     assert_eq!(daemon.wait(Duration::from_millis(300)), None, "the first SIGINT leaves its users some time");
     daemon.signal(Signal::INT);
     let (code, gone) = timed(|| daemon.wait(Duration::from_secs(15)));
     println!("measured: second SIGINT: gone after {gone:?}");
     assert!(code == Some(0) && gone < Duration::from_secs(3), "{code:?} {gone:?}");
-    drop(user.stdin.take());
-    user.wait().unwrap();
+    leave(user);
     place.assert_clean(SOON);
 }
 
@@ -256,9 +259,7 @@ fn a_second_sigint_hurries() {
 fn a_forced_unmount_drops_what_was_never_acknowledged() {
     need_fuse!();
     let place = Place::new();
-    let mut daemon = place.mount(&LONG);
-    let writers = start_writers(&place.mnt(), 20);
-    daemon.wait_held(20);
+    let (mut daemon, writers) = held(&place, &[], 20);
     crate::support::cut_off(&place.mnt());
     for writer in writers {
         assert!(wait_until(SOON, TICK, || writer.is_finished()));
