@@ -175,40 +175,33 @@ fn shard() -> usize {
     ((address >> 12) ^ (address >> 21) ^ (address >> 24)) % SHARDS
 }
 
+/// A part of a penalty: its name in the label, and how long it was.
+type Part = (&'static str, fn(&Penalty) -> Duration);
+
+const PARTS: [Part; 5] = [
+    ("latency", |penalty| penalty.latency),
+    ("zeroing", |penalty| penalty.zeroing),
+    ("queue", |penalty| penalty.queue),
+    ("space", |penalty| penalty.space),
+    ("stun", |penalty| penalty.stun),
+];
+
+/// One for each of [`PARTS`].
 #[derive(Debug)]
-struct PenaltyCounters {
-    latency: FloatCounter,
-    zeroing: FloatCounter,
-    queue: FloatCounter,
-    space: FloatCounter,
-    stun: FloatCounter,
-}
+struct PenaltyCounters([FloatCounter; PARTS.len()]);
 
 impl PenaltyCounters {
     fn register(registry: &mut Registry) -> Self {
         let family = Labelled::<FloatCounter>::default();
-        let part = |name| family.get_or_create(&[("part", name)]).clone();
-        let counters = Self {
-            latency: part("latency"),
-            zeroing: part("zeroing"),
-            queue: part("queue"),
-            space: part("space"),
-            stun: part("stun"),
-        };
+        let counters = PARTS.map(|(name, _)| family.get_or_create(&[("part", name)]).clone());
         registry.register("penalty_seconds", "What answered operations had waited for, by part", family);
-        counters
+        Self(counters)
     }
 
     fn add(&self, penalty: &Penalty) {
-        let parts = [
-            (&self.latency, penalty.latency),
-            (&self.zeroing, penalty.zeroing),
-            (&self.queue, penalty.queue),
-            (&self.space, penalty.space),
-            (&self.stun, penalty.stun),
-        ];
-        for (counter, duration) in parts.into_iter().filter(|(_, duration)| *duration > Duration::ZERO) {
-            counter.inc_by(duration.as_secs_f64());
+        let waited = PARTS.map(|(_, part)| part(penalty));
+        for (counter, waited) in self.0.iter().zip(waited).filter(|(_, waited)| *waited > Duration::ZERO) {
+            counter.inc_by(waited.as_secs_f64());
         }
     }
 }
