@@ -82,10 +82,8 @@ set_up() {
 }
 
 tear_down() {
-    unmount "$work/ll" || true
-    stop "$ll_pid" 2
-    unmount "$work/stunfs" || true
-    stop "$stunfs_pid" 2
+    end_mount "$work/ll" "$ll_pid" 2
+    end_mount "$work/stunfs" "$stunfs_pid" 2
     rm -rf --one-file-system "$work"/{plain,ll,ll.backing,stunfs,stunfs.backing}
     unmount "$work" || true
     local device
@@ -167,8 +165,7 @@ print_table() {
     done
 }
 
-trap tear_down EXIT
-trap 'exit 130' INT TERM
+at_end tear_down
 set_up
 for arm in "${arms[@]}"; do lay_files "$work/$arm"; done
 for operation in "${operations[@]}"; do
