@@ -13,6 +13,8 @@
 
 mod blocks;
 mod books;
+mod chunks;
+mod coded;
 mod commands;
 mod config;
 mod direct;
