@@ -175,7 +175,7 @@ fn clear_stale(path: &Path) -> Result<(), ControlError> {
 }
 
 /// Whether somebody listens. Does not wait, even if the listener is stuck with a full backlog.
-fn is_live(path: &Path) -> bool {
+pub(crate) fn is_live(path: &Path) -> bool {
     let attempt = || connect(unix_socket()?, &SocketAddrUnix::new(path)?);
     !matches!(attempt(), Err(Errno::CONNREFUSED | Errno::NOENT))
 }

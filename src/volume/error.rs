@@ -52,7 +52,10 @@ impl VolumeError {
             io::ErrorKind::NotFound | io::ErrorKind::WouldBlock | io::ErrorKind::AddrInUse => ErrorKind::Unavailable,
             io::ErrorKind::PermissionDenied => ErrorKind::NoPermission,
             io::ErrorKind::InvalidInput => ErrorKind::Usage,
-            io::ErrorKind::AlreadyExists | io::ErrorKind::ReadOnlyFilesystem => ErrorKind::CantCreate,
+            io::ErrorKind::AlreadyExists
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::IsADirectory
+            | io::ErrorKind::NotADirectory => ErrorKind::CantCreate,
             _ => ErrorKind::Io,
         };
         Self::new(kind, format!("{what} {}: {error}", path.display()))

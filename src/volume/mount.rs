@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -19,6 +20,7 @@ use super::target;
 use super::watch::Watch;
 use super::witness::{Summary, Witness};
 use crate::backing;
+use crate::control::{default_socket, is_live};
 use crate::engine::{Engine, EngineParts, Filter, Observer};
 use crate::fs::{FileSystem, FsOptions};
 use crate::fuse::{self, MountSpec, Session};
@@ -26,8 +28,14 @@ use crate::model::{FileKey, Model, ModelConfig, Placement};
 use crate::options::{StateFile, VolumeOptions};
 use crate::telemetry::event::EventBody;
 use crate::telemetry::events::EventLog;
-use crate::time::Clock;
+use crate::time::{Clock, wait_until};
 use crate::units::Bytes;
+
+/// `umount` returns before the daemon has kept its books: so long may the last volume of the same backing, or at the same
+/// place, take to end before the next one is refused.
+const PREDECESSOR: Duration = Duration::from_secs(3);
+/// How often to look whether it has.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// A volume that is usable.
 pub(super) struct Mounted {
@@ -53,6 +61,7 @@ pub(super) fn mount(mut options: VolumeOptions) -> Result<Mounted, VolumeError> 
     backing::raise_nofile_limit();
     let root = open_backing(&options.backing)?;
     let state = Arc::new(open_state(&options)?);
+    wait_for_predecessor(&options);
     let Restored { model, rebuilt } = restore(&options.model, &state)?;
     let clock = Clock::start();
     let watch = Watch::open(&options, clock)?;
@@ -106,6 +115,9 @@ fn come_up(
 
 fn check(options: &VolumeOptions) -> Result<Filter, VolumeError> {
     options.model.check().map_err(|error| VolumeError::usage(error.to_string()))?;
+    if options.model.thick && options.model.cold {
+        return Err(VolumeError::usage("thick (all has space) and cold (nothing has space) exclude each other"));
+    }
     if !(1..=64).contains(&options.threads) {
         return Err(VolumeError::usage(format!("threads {} is not from 1 to 64", options.threads)));
     }
@@ -120,12 +132,26 @@ fn open_backing(path: &Path) -> Result<OwnedFd, VolumeError> {
     File::open(path).map(OwnedFd::from).map_err(|error| VolumeError::io("the backing cannot be opened:", path, &error))
 }
 
+/// Nothing is mounted at the mount point: if somebody listens at the socket that belongs to it, the volume that was there is
+/// ending. (If it does not, the socket is refused when it is its turn.)
+fn wait_for_predecessor(options: &VolumeOptions) {
+    let socket = default_socket(&options.mountpoint);
+    if options.control.as_ref() == Some(&socket) && socket.exists() {
+        wait_until(PREDECESSOR, LOOK, || !is_live(&socket));
+    }
+}
+
 fn open_state(options: &VolumeOptions) -> Result<StateStore, VolumeError> {
-    StateStore::open(&options.state, &options.backing).map_err(|error| match error.kind() {
-        std::io::ErrorKind::WouldBlock => VolumeError::new(
-            ErrorKind::Unavailable,
-            format!("another volume of {} is mounted; unmount it or choose another --state", options.backing.display()),
-        ),
+    let mut opened = StateStore::open(&options.state, &options.backing);
+    wait_until(PREDECESSOR, LOOK, || {
+        let taken = opened.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+        if taken {
+            opened = StateStore::open(&options.state, &options.backing);
+        }
+        !taken
+    });
+    opened.map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => VolumeError::new(ErrorKind::Unavailable, error.to_string()),
         std::io::ErrorKind::InvalidInput => VolumeError::usage(error.to_string()),
         _ => match &options.state {
             StateFile::At(path) => VolumeError::io("no state can be kept in", path, &error),
@@ -245,7 +271,7 @@ fn attach(inner: &Inner, root: OwnedFd) -> Result<Session, VolumeError> {
 /// what was put there meanwhile has its space, and `statfs` shows it.
 fn start_scan(inner: &Arc<Inner>) {
     let (engine, stop) = (inner.engine.clone(), Arc::clone(&inner.scan.stop));
-    let path = inner.options.backing.clone();
+    let (path, log) = (inner.options.backing.clone(), inner.witness.log.clone());
     engine.scanning();
     let thread = Builder::new().name("stunfs-scan".into()).spawn(move || {
         let _ = backing::set_nice(19);
@@ -254,8 +280,22 @@ fn start_scan(inner: &Arc<Inner>) {
             tracing::warn!("what {} holds could not be counted: {error}", path.display());
         }
         engine.scanned();
+        if let Some(message) = too_small(&engine) {
+            tracing::warn!("{message}");
+            log.emit(EventBody::Warning { message });
+        }
     });
     *inner.scan.thread.lock() = thread.ok();
+}
+
+/// Only what was there before can use more than the pool has.
+fn too_small(engine: &Engine) -> Option<String> {
+    let pool = engine.status().model.pool;
+    let size = pool.size_bytes.filter(|size| pool.used_bytes > *size)?;
+    let (used, size) = (Bytes(pool.used_bytes), Bytes(size));
+    Some(format!(
+        "the pool ({size}) is smaller than what the backing holds already ({used}): it is full from the start"
+    ))
 }
 
 fn scan(path: &Path, engine: &Engine, stop: &AtomicBool) -> std::io::Result<()> {
@@ -285,7 +325,7 @@ fn undo(inner: &Inner) {
         // What a crash left is left for the mount that succeeds, which will tell of it.
         let _ = inner.keep_books();
     }
-    inner.witness.log.close("the mount failed", 0, std::time::Duration::from_secs(2));
+    inner.witness.log.close("the mount failed", 0, Duration::from_secs(2));
     inner.dismiss_guard();
     inner.state.unlock();
 }

@@ -169,7 +169,11 @@ impl StateStore {
 fn lock_directory(backing: &Path) -> io::Result<File> {
     let directory = File::open(backing)?;
     match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-        Err(error @ rustix::io::Errno::WOULDBLOCK) => Err(error.into()),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let text =
+                format!("another volume of {} is mounted or still ending; end that one first", backing.display());
+            Err(io::Error::new(io::ErrorKind::WouldBlock, text))
+        }
         _ => Ok(directory),
     }
 }
@@ -184,8 +188,13 @@ fn lock_beside(path: &Path, backing: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.create(true).read(true).write(true).truncate(false).mode(0o600);
     let lock = options.open(path.with_extension("lock"))?;
-    flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-    Ok(lock)
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let text = format!("another volume keeps its state in {}; choose another --state", path.display());
+            Err(io::Error::new(io::ErrorKind::WouldBlock, text))
+        }
+        locked => locked.map(|()| lock).map_err(Into::into),
+    }
 }
 
 const fn crashed(floor: Bytes, reason: String) -> Left {
