@@ -53,9 +53,12 @@ impl FromStr for Bytes {
         if text.bytes().all(|b| b.is_ascii_digit() || b == b'.' || b == b'_') {
             return Err(ParseUnitError(format!("'{text}' has no unit; write a size such as 64KiB, 1MiB or 10GiB")));
         }
-        text.parse::<bytesize::ByteSize>()
-            .map(|size| Self(size.as_u64()))
-            .map_err(|_| ParseUnitError(format!("'{text}' is not a size; write a size such as 64KiB, 1MiB or 10GiB")))
+        match text.parse::<bytesize::ByteSize>().map(|size| size.as_u64()) {
+            // What does not fit is cut off there.
+            Ok(u64::MAX) => Err(ParseUnitError(format!("'{text}' is too large; write less than 16EiB"))),
+            Ok(size) => Ok(Self(size)),
+            Err(_) => Err(ParseUnitError(format!("'{text}' is not a size; write a size such as 64KiB, 1MiB or 10GiB"))),
+        }
     }
 }
 

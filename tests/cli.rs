@@ -21,6 +21,10 @@ fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
+/// One byte more than the kernel's address of a Unix socket holds.
+const LONG_PATH: &str =
+    "/tmp/0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012";
+
 /// Bad input: exit code 2, nothing on standard output, one line that holds every one of `parts`.
 fn refused(args: &[&str], parts: &[&str]) {
     refused_by(&run(args), &format!("{args:?}"), parts);
@@ -61,7 +65,7 @@ fn help_and_version_are_there_for_every_command() {
 
 #[test]
 fn every_option_refuses_bad_input_in_one_line() {
-    let cases: [(&str, &str, &[&str]); 38] = [
+    let cases: [(&str, &str, &[&str]); 58] = [
         ("profile", "vmware-thn", &["profile", "'vmware-thn'", "did you mean 'vmware-thin'?"]),
         ("profile", "./no/such.yaml", &["profile ./no/such.yaml", "cannot be read"]),
         ("first-write", "20", &["first-write", "'20' has no unit", "20ms"]),
@@ -100,10 +104,50 @@ fn every_option_refuses_bad_input_in_one_line() {
         ("fsname", "a,b", &["fsname", "'a,b'", "without commas"]),
         ("metrics", "localhost", &["metrics", "'localhost'", "127.0.0.1:9100"]),
         ("state", "", &["state", "''", "path"]),
+        ("events", "", &["events", "''", "path"]),
+        ("control", "", &["control", "''", "path"]),
+        ("control", LONG_PATH, &["control", "too long for a socket", "107 bytes"]),
+        ("thick", "very", &["thick", "'very'", "true or false"]),
+        ("cold", "2", &["cold", "'2'", "true or false"]),
+        ("disarmed", "maybe", &["disarmed", "'maybe'", "true or false"]),
+        ("allow-other", "root", &["allow-other", "'root'", "true or false"]),
+        ("read-only", "rw", &["read-only", "'rw'", "true or false"]),
+        ("kernel-log", "/dev/kmsg", &["kernel-log", "'/dev/kmsg'", "true or false"]),
+        // What is no number, too large, or below nothing.
+        ("first-write", "NaNms", &["first-write", "'NaNms'", "lognormal:"]),
+        ("first-write", "1e400s", &["first-write", "'1e400s'", "such as"]),
+        ("first-write", "", &["first-write", "''", "20ms"]),
+        ("first-write", "uniform:5s..1s", &["first-write", "lower bound is above"]),
+        ("lanes", "99999999999999999999", &["lanes", "1 to 65536"]),
+        ("pool", "99999999999999999999TiB", &["pool", "too large", "16EiB"]),
+        ("held-memory", "20000000000GiB", &["held-memory", "too large"]),
+        ("zeroing", "99999999999TiB/s", &["zeroing", "'99999999999TiB/s'", "200MiB/s"]),
+        ("max-hold", "99999999999999y", &["max-hold", "'99999999999999y'", "such as"]),
+        ("virtual-size", "1B", &["virtual size 1B", "4KiB"]),
+        ("only", "share=nan%", &["only", "'nan%'", "0% to 100%"]),
     ];
     for (option, value, parts) in cases {
         refused(&["mount", "/backing", "/mountpoint", &format!("--{option}={value}")], parts);
     }
+    for spec in &stunfs::settings::OPTIONS {
+        assert!(cases.iter().any(|(option, ..)| *option == spec.name), "{} is not among the cases", spec.name);
+    }
+}
+
+/// clap took `-1` for an option ("unexpected argument '-1' found"), and nobody heard of lanes.
+#[test]
+fn regression_a_negative_value_did_not_name_its_option() {
+    for (option, value, parts) in [
+        ("--lanes", "-1", ["lanes", "1 to 65536"]),
+        ("--seed", "-3", ["seed", "from 0"]),
+        ("--first-write", "-5ms", ["first-write", "'-5ms'"]),
+        ("--pool", "-1GiB", ["pool", "'-1GiB'"]),
+        ("--only", "-1", ["only", "path=GLOB"]),
+    ] {
+        refused(&["mount", option, value, "/backing", "/mountpoint"], &parts);
+        refused(&["run", option, value, "--", "true"], &parts);
+    }
+    refused(&["mount", "/backing", "/mountpoint", "--lanes", "--pool", "1GiB"], &["--lanes", "value is required"]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Must not know: how a volume works. Invariant: what the volume refuses is said in its own words.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -13,6 +14,7 @@ use stunfs::control::{
 };
 use stunfs::model::PoolUse;
 use stunfs::settings::{Settings, SettingsError};
+use stunfs::units::parse_duration;
 
 use super::exit::{FINE, UsageError};
 use super::output::{self, count};
@@ -167,10 +169,17 @@ fn read<T: DeserializeOwned>(reply: Value) -> anyhow::Result<T> {
     serde_json::from_value(reply).context("the volume's answer is not understood; is it of another version?")
 }
 
-fn stun_text(duration: Option<&str>, _: &StunReply) -> String {
+fn stun_text(duration: Option<&str>, reply: &StunReply) -> String {
+    // Rounded to tenths of a second: it began a moment ago.
+    let limit = Duration::from_millis(reply.for_us.saturating_add(50_000) / 100_000 * 100);
+    let is_cut = |asked: &str| parse_duration(asked).is_ok_and(|asked| asked > limit + Duration::from_secs(1));
+    let limit = output::time(limit);
     match duration {
-        Some(duration) => format!("stunned for {duration}; 'stunfs ctl resume' ends it earlier\n"),
-        None => "stunned until 'stunfs ctl resume', at most for --max-hold\n".to_owned(),
+        Some(asked) if is_cut(asked) => {
+            format!("stunned for {limit}, which is all that --max-hold allows; 'stunfs ctl resume' ends it earlier\n")
+        }
+        Some(asked) => format!("stunned for {asked}; 'stunfs ctl resume' ends it earlier\n"),
+        None => format!("stunned until 'stunfs ctl resume', at most for {limit} (--max-hold)\n"),
     }
 }
 

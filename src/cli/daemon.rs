@@ -10,9 +10,9 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use stunfs::settings::Settings;
+use stunfs::settings::{Opt, Settings};
 
-use super::exit::{self, Coded, SOFTWARE};
+use super::exit::{self, Coded, SOFTWARE, UsageError};
 use super::mount::Lines;
 
 /// What is to run in the background.
@@ -43,6 +43,11 @@ pub(crate) struct Ready {
 impl Daemon<'_> {
     /// Starts the daemon; returns when the volume is usable.
     pub(crate) fn start(&self) -> anyhow::Result<Ready> {
+        if self.settings.get(Opt::Events) == Some("-") {
+            let why =
+                "events: '-' is standard output, which a volume in the background has none of; write a file's path";
+            return Err(UsageError(why.into()).into());
+        }
         let mut child = self.command()?.spawn().context("cannot start the daemon")?;
         let mut line = String::new();
         if let Some(output) = child.stdout.take() {

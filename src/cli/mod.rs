@@ -102,7 +102,7 @@ pub(crate) fn main(argv: Vec<OsString>) -> u8 {
 }
 
 fn parse(argv: Vec<OsString>) -> anyhow::Result<Cli> {
-    let matches = command().try_get_matches_from(argv)?;
+    let matches = command().try_get_matches_from(volume_args::join_negative_values(argv))?;
     Ok(Cli::from_arg_matches(&matches)?)
 }
 

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Args;
 use signal_hook::consts::SIGINT;
 use stunfs::model::Placement;
-use stunfs::settings::Settings;
+use stunfs::settings::{Opt, Settings};
 use stunfs::volume::{Panics, Stop, Stopper, Volume, VolumeOptions};
 
 use super::daemon::{self, Daemon};
@@ -52,9 +52,16 @@ pub(crate) fn run(args: &MountArgs) -> anyhow::Result<u8> {
     if args.daemon {
         return start_daemon(args, &args.volume.settings);
     }
+    // Whoever reads the events from standard output wants nothing else in between.
+    let events_only = args.volume.settings.get(Opt::Events) == Some("-");
     serve(options, args.pid_file.as_deref(), |lines| {
         lines.notes.iter().for_each(|note| eprintln!("stunfs: {note}"));
-        output::print(&format!("{}\n{}\n", lines.ready, lines.how_to_end)).map(|_| ())
+        let text = format!("{}\n{}\n", lines.ready, lines.how_to_end);
+        if events_only {
+            eprint!("{text}");
+            return Ok(());
+        }
+        output::print(&text).map(|_| ())
     })
 }
 

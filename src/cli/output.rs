@@ -3,7 +3,7 @@
 //! Must not know: what is shown. Invariant: a reader that goes away is no error.
 
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -14,7 +14,8 @@ use tracing_subscriber::EnvFilter;
 pub(crate) fn start_log() {
     let filter = EnvFilter::try_from_env("STUNFS_LOG").unwrap_or_else(|_| EnvFilter::new("warn,fuser::reply=off"));
     // Fails only if a log has been started already.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).try_init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    let _ = log.with_ansi(io::stderr().is_terminal()).try_init();
 }
 
 /// Writes `text` to standard output; whether somebody still reads it.

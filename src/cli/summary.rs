@@ -11,7 +11,8 @@ use super::output::{count, size, time};
 /// The lines, the first without an indent.
 pub(crate) fn lines(summary: &Summary) -> Vec<String> {
     let mut lines = vec![held(summary)];
-    lines.extend(parts(&summary.parts).map(|parts| format!("waited for {parts}")));
+    let due = if let_go_early(summary) { "let go earlier than due; due for" } else { "waited for" };
+    lines.extend(parts(&summary.parts).map(|parts| format!("{due} {parts}")));
     lines.extend(space(summary));
     if summary.events_dropped > 0 {
         lines.push(format!("the event log is incomplete: {} dropped", count(summary.events_dropped, "event")));
@@ -31,6 +32,12 @@ fn held(summary: &Summary) -> String {
     }
     let (longest, total) = (time(summary.longest_hold), time(summary.total_hold));
     format!("{operations}, {} held: longest {longest}, together {total}", summary.held)
+}
+
+/// A `release`, a limit or the end came before some penalty was over: they add up to more than the holds.
+fn let_go_early(summary: &Summary) -> bool {
+    let HoldParts { latency, zeroing, queue, space, stun } = summary.parts;
+    latency + zeroing + queue + space + stun > summary.total_hold
 }
 
 /// `queue 20 s, latency 1 s`: the parts that are not zero, the largest first.
@@ -82,7 +89,16 @@ mod tests {
     fn the_largest_part_comes_first() {
         let parts =
             HoldParts { latency: Duration::from_millis(20), queue: Duration::from_secs(20), ..HoldParts::default() };
-        let summary = Summary { operations: 9, held: 2, grains: 2, parts, ..Summary::default() };
+        let total_hold = Duration::from_millis(20_020);
+        let summary = Summary { operations: 9, held: 2, grains: 2, parts, total_hold, ..Summary::default() };
         assert_eq!(lines(&summary)[1..], ["waited for queue 20.0 s, latency 20 ms", "2 grains provisioned"]);
+    }
+
+    /// It said "waited for latency 60.0 s" of a write that was let go after 0.6 s.
+    #[test]
+    fn regression_who_was_let_go_early_did_not_wait_for_all_that_was_due() {
+        let parts = HoldParts { latency: Duration::from_secs(60), ..HoldParts::default() };
+        let summary = Summary { held: 1, parts, total_hold: Duration::from_millis(600), ..Summary::default() };
+        assert_eq!(lines(&summary)[1], "let go earlier than due; due for latency 60.0 s");
     }
 }

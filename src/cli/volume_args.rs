@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
@@ -45,6 +47,28 @@ fn argument(spec: &OptionSpec) -> Arg {
         Kind::Many => argument.value_name(spec.value).action(ArgAction::Append),
         Kind::Flag => argument.value_name("off").num_args(0..=1).require_equals(true).default_missing_value("true"),
     }
+}
+
+/// `--lanes -1` as `--lanes=-1`: a wrong value of `lanes`, where clap would see an option `-1`.
+pub(crate) fn join_negative_values(argv: Vec<OsString>) -> Vec<OsString> {
+    let is_negative = |arg: &OsStr| matches!(arg.as_bytes(), [b'-', digit, ..] if digit.is_ascii_digit());
+    let takes_value = |arg: &OsStr| {
+        let name = arg.to_str().and_then(|arg| arg.strip_prefix("--"));
+        OPTIONS.iter().any(|spec| spec.kind != Kind::Flag && Some(spec.name) == name)
+    };
+    let mut joined: Vec<OsString> = Vec::with_capacity(argv.len());
+    let mut words_only = false;
+    for arg in argv {
+        words_only |= arg == "--";
+        match joined.last_mut() {
+            Some(option) if !words_only && is_negative(&arg) && takes_value(option) => {
+                option.push("=");
+                option.push(arg);
+            }
+            _ => joined.push(arg),
+        }
+    }
+    joined
 }
 
 impl FromArgMatches for VolumeArgs {

@@ -204,6 +204,8 @@ pub struct StatusReply {
 pub struct StunReply {
     /// When it ends at the latest.
     pub until_us: u64,
+    /// How long that is from now: what was asked for, or the longest hold.
+    pub for_us: u64,
 }
 
 /// `POST /v1/resume`: the stun is over.

@@ -97,7 +97,7 @@ impl Target for Fake {
     }
     fn stun(&self, duration: Option<Duration>) -> Result<StunReply, TargetError> {
         self.did(format!("stun {duration:?}"));
-        Ok(StunReply { until_us: 7 })
+        Ok(StunReply { until_us: 7, for_us: 5 })
     }
     fn resume(&self) -> Result<ResumeReply, TargetError> {
         panic!("a bug in the volume")
@@ -196,7 +196,7 @@ fn every_route_answers() {
     let set = post("/v1/set", json!({"first-write": "5ms", "--on_full": "stun"})).ok().unwrap();
     assert_eq!(set, json!({"first_write": "5ms", "on_full": "stun"}));
     assert_eq!(post("/v1/disarm", json!({})).ok().unwrap(), json!({"armed": false}));
-    assert_eq!(post("/v1/stun", json!({"for": "30s"})).ok().unwrap(), json!({"until_us": 7}));
+    assert_eq!(post("/v1/stun", json!({"for": "30s"})).ok().unwrap(), json!({"until_us": 7, "for_us": 5}));
     assert_eq!(post("/v1/stun", json!({})).status, 200);
     setup.open_gate.send(()).unwrap();
     assert_eq!(post("/v1/release", json!({})).ok().unwrap(), json!({"released": 250}));

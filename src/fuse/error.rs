@@ -16,7 +16,7 @@ pub enum MountError {
     #[error("mount point {} is not a directory: give an empty directory", .0.display())]
     MountpointNotDirectory(PathBuf),
     /// Something is mounted there.
-    #[error("mount point {} is busy: {source_name} ({fstype}) is mounted there; `umount {}` it or use another directory",
+    #[error("mount point {} is busy: {source_name} ({fstype}) is mounted there; unmount it (umount {}) or use another directory",
         .mountpoint.display(), .mountpoint.display())]
     Busy {
         /// Where.

@@ -16,6 +16,9 @@ use crate::units::{ParseUnitError, parse_duration};
 /// Linux's SCSI layer.
 pub const DEFAULT_STUN: Duration = Duration::from_secs(10);
 
+/// The longest path that fits into the address of a Unix socket.
+const SOCKET_PATH_MAX: usize = 107;
+
 /// Says what is wrong with a value.
 pub(super) type Parsed<T> = Result<T, ParseUnitError>;
 
@@ -232,6 +235,20 @@ pub(super) fn file(text: &str) -> Parsed<PathBuf> {
     match std::path::absolute(text) {
         Ok(path) if !text.contains('\0') => Ok(path),
         _ => wrong(format!("'{text}' is not the path of a file")),
+    }
+}
+
+/// Where events go: a file, or `-`, standard output.
+pub(super) fn events(text: &str) -> Parsed<PathBuf> {
+    if text == "-" { Ok(PathBuf::from(text)) } else { file(text) }
+}
+
+/// A socket that is to be made. Its path must fit into the kernel's address.
+pub(super) fn socket(text: &str) -> Parsed<PathBuf> {
+    let path = file(text)?;
+    match path.as_os_str().len() {
+        ..=SOCKET_PATH_MAX => Ok(path),
+        _ => wrong(format!("'{text}' is too long for a socket, at most {SOCKET_PATH_MAX} bytes; write a shorter path")),
     }
 }
 

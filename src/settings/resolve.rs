@@ -187,8 +187,8 @@ impl Settings {
             "default" => Ok(StateFile::Default),
             _ => parse::file(text).map(StateFile::At),
         })?;
-        self.take_or_none(Opt::Events, &mut options.events, parse::file)?;
-        self.take_or_none(Opt::Control, &mut options.control, parse::file)?;
+        self.take_or_none(Opt::Events, &mut options.events, parse::events)?;
+        self.take_or_none(Opt::Control, &mut options.control, parse::socket)?;
         self.take_or_none(Opt::Metrics, &mut options.metrics, parse::address)
     }
 }

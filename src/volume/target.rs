@@ -104,8 +104,7 @@ impl Target for Controlled {
 
     fn arm(&self) -> Result<(), TargetError> {
         if self.now().model.expired {
-            let text = "the time limit of the injection (--ttl) has passed; mount again to inject more";
-            return Err(TargetError::Conflict(text.into()));
+            return Err(expired());
         }
         self.0.engine.set_armed(true);
         Ok(())
@@ -118,12 +117,15 @@ impl Target for Controlled {
 
     fn stun(&self, duration: Option<Duration>) -> Result<StunReply, TargetError> {
         let now = self.now().model;
-        if now.expired || !now.armed {
+        if now.expired {
+            return Err(expired());
+        }
+        if !now.armed {
             return Err(TargetError::Conflict("injection is off; arm the volume first (stunfs ctl arm)".into()));
         }
         let refused = |why| TargetError::Unavailable(format!("{why}; nothing is stunned"));
         let until = self.0.stun(duration).map_err(refused)?;
-        Ok(StunReply { until_us: until.as_micros() })
+        Ok(StunReply { until_us: until.as_micros(), for_us: micros(until.since(self.0.clock.now())) })
     }
 
     fn resume(&self) -> Result<ResumeReply, TargetError> {
@@ -144,6 +146,10 @@ impl Target for Controlled {
     fn grow(&self, pool: Bytes) -> Result<GrowReply, TargetError> {
         let waiting = |target: &Self| target.now().model.waiting_for_space;
         let before = waiting(self);
+        let grain = self.now().config.grain;
+        if pool < grain.bytes() {
+            return Err(TargetError::Invalid(format!("pool: {pool} is smaller than one grain of {grain}")));
+        }
         self.0.engine.grow(pool).map_err(|error: ConfigError| TargetError::Conflict(error.to_string()))?;
         Ok(GrowReply { pool: self.pool(), released: before.saturating_sub(waiting(self)) })
     }
@@ -166,6 +172,10 @@ impl Target for Controlled {
         self.0.stopper.request_stop_for(Stop::Drain, "stopped over the control socket");
         Ok(())
     }
+}
+
+fn expired() -> TargetError {
+    TargetError::Conflict("the time limit of the injection (--ttl) has passed; mount again to inject more".into())
 }
 
 fn held_op(op: HeldOp) -> control::HeldOp {

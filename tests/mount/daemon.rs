@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use stunfs::control::Client;
 use stunfs::time::wait_until;
 
@@ -48,6 +49,133 @@ fn a_daemon_that_cannot_mount_says_so_to_who_started_it() {
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output).contains("does not exist") && text(&output).lines().count() == 1, "{}", text(&output));
+}
+
+/// `umount` comes back before the daemon has ended: mounting again was refused ("another volume of ... is mounted", or the
+/// control socket "belongs to a running volume"), and every test suite that cycles a mount failed.
+#[test]
+fn regression_no_mount_right_after_an_umount() {
+    need_fuse!();
+    let (place, other) = (Place::new(), Place::new());
+    let again = |backing: &Path| {
+        let mut command = stunfs();
+        command.args(["mount", "--daemon", "--first-write", "1ms", "--state"]).arg(place.at("state"));
+        let output = command.arg("--").arg(backing).arg(place.mnt()).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        fs::write(place.mnt().join("file"), b"x").unwrap();
+        assert!(Command::new("umount").arg(place.mnt()).status().unwrap().success());
+    };
+    for backing in [&place.backing(), &place.backing(), &place.backing(), &other.backing(), &place.backing()] {
+        again(backing);
+    }
+    place.assert_clean(SOON);
+    assert_eq!(fs::read(other.backing().join("file")).unwrap(), b"x");
+}
+
+/// `--events -` made a file called `-`.
+#[test]
+fn regression_events_to_standard_output_went_to_a_file() {
+    need_fuse!();
+    let place = Place::new();
+    let in_place = |mut command: Command, args: &[&str]| {
+        command.current_dir(place.at("")).args(args).args(["--events", "-", "--first-write", "1ms", "--state", "none"]);
+        command
+    };
+    let output = in_place(stunfs(), &["run"]).args(["--", "sh", "-c", "echo x > {}/file"]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let events: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let names: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    assert_eq!((names[0], names[names.len() - 1]), ("started", "stopped"));
+    assert_eq!(names.iter().filter(|name| **name == "held").count(), 1);
+    assert!(!place.at("-").exists());
+
+    // `mount` says that it is usable on standard error then, and a daemon has no standard output at all.
+    let mut child = in_place(stunfs(), &["mount", "--control", "none"]);
+    let child = child.arg(place.backing()).arg(place.mnt()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    assert!(wait_until(Duration::from_secs(20), TICK, || is_mounted(&place.mnt())));
+    assert!(Command::new("umount").arg(place.mnt()).status().unwrap().success());
+    let lines = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    assert!(lines.lines().count() >= 2 && lines.lines().all(|line| line.starts_with('{')), "{lines}");
+    let mut daemon = in_place(stunfs(), &["mount", "--daemon"]);
+    let output = daemon.arg(place.backing()).arg(place.mnt()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(
+        text(&output).contains("'-' is standard output") && text(&output).lines().count() == 1,
+        "{}",
+        text(&output)
+    );
+    place.assert_clean(SOON);
+}
+
+/// A pool that was full from the start said nothing; and what is said in a file had a terminal's colours.
+#[test]
+fn regression_a_pool_smaller_than_what_is_there_is_told_without_colours() {
+    need_fuse!();
+    let place = Place::new();
+    fs::write(place.backing().join("old"), vec![1; 4 << 20]).unwrap();
+    let daemon = place.mount(&["--first-write", "1ms", "--pool", "2MiB"]);
+    let told = || place.events().into_iter().find(|event| event["event"] == "warning");
+    assert!(wait_until(SOON, TICK, || told().is_some()));
+    let message = told().unwrap()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("pool (2MiB)") && message.contains("full from the start"), "{message}");
+    assert!(wait_until(SOON, TICK, || daemon.stderr().contains(&message)), "{}", daemon.stderr());
+    assert!(!daemon.stderr().contains('\x1b'), "{:?}", daemon.stderr());
+    let error = fs::write(daemon.path("new"), [1; 4096]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+    daemon.end();
+}
+
+/// `stunned for 99h`, it said, with a longest hold of 30 s; after the time limit it advised to arm what cannot be armed.
+#[test]
+fn regression_ctl_stun_says_how_long_it_really_is() {
+    need_fuse!();
+    let place = Place::new();
+    let daemon = place.mount(&["--max-hold", "30s", "--ttl", "1h"]);
+    let said = |args: &[&str]| {
+        let output = place.ctl(args);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, line) = said(&["stun", "99h"]);
+    assert!(code == Some(0) && line.starts_with("stunned for 30.0 s, which is all that --max-hold allows"), "{line}");
+    let (code, line) = said(&["resume"]);
+    assert!(code == Some(0) && line.contains("0 operations let go"), "{line}");
+    let (_, line) = said(&["stun", "5s"]);
+    assert!(line.starts_with("stunned for 5s;"), "{line}");
+    assert_eq!(said(&["resume"]).0, Some(0));
+    assert_eq!(said(&["grow", "4KiB"]), (Some(2), "stunfs: pool: 4KiB is smaller than one grain of 1MiB\n".into()));
+    assert_eq!(said(&["set", "ttl=1ms"]).0, Some(0));
+    assert!(wait_until(SOON, TICK, || said(&["status"]).1.contains("--ttl has passed")));
+    let (code, line) = said(&["stun", "1s"]);
+    assert!(code == Some(69) && line.contains("--ttl") && !line.contains("ctl arm"), "{line}");
+    daemon.end();
+}
+
+/// Who is held now, in full, as `ctl status --json` and as its table.
+#[test]
+fn status_lists_who_is_held_and_why() {
+    need_fuse!();
+    let place = Place::new();
+    let daemon = place.mount(&["--first-write", "5m"]);
+    let target = format!("of={}", daemon.path("log").display());
+    let args = ["if=/dev/zero", "bs=4k", "count=1", "seek=3", &target];
+    let mut writer = Command::new("dd").args(args).stderr(std::process::Stdio::null()).spawn().unwrap();
+    daemon.wait_held(1);
+    let status: Value = serde_json::from_slice(&place.ctl(&["status", "--json"]).stdout).unwrap();
+    let op = &status["held"]["ops"][0];
+    assert_eq!((&status["held"]["total"], &op["pid"], &op["comm"]), (&1.into(), &writer.id().into(), &"dd".into()));
+    assert_eq!((&op["op"], &op["path"], &op["offset"]), (&"write".into(), &"log".into(), &12288.into()));
+    assert_eq!((&op["length"], &op["penalty"]["latency_us"]), (&4096.into(), &300_000_000.into()));
+    let (since, until) = (op["since_us"].as_u64().unwrap(), op["until_us"].as_u64().unwrap());
+    assert!(until - since >= 300_000_000 && until - since < 301_000_000, "{op}");
+    let table = String::from_utf8(place.ctl(&["status"]).stdout).unwrap();
+    let row = table.lines().last().unwrap();
+    for part in [&writer.id().to_string(), "dd", "write 4 KiB at 12 KiB", "log", "latency 5 m"] {
+        assert!(row.contains(part), "'{part}' is not in: {row}");
+    }
+    assert!(place.ctl(&["release"]).status.success());
+    assert!(writer.wait().unwrap().success());
+    daemon.end();
 }
 
 fn run(args: &[&str]) -> Output {

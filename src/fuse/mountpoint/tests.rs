@@ -67,7 +67,10 @@ fn allow_other_needs_its_line_uncommented() {
 fn every_error_is_one_line() {
     let error = MountError::Busy { mountpoint: "/m".into(), fstype: "fuse.x".into(), source_name: "y".into() };
     let text = error.to_string();
-    assert_eq!(text, "mount point /m is busy: y (fuse.x) is mounted there; `umount /m` it or use another directory");
+    assert_eq!(
+        text,
+        "mount point /m is busy: y (fuse.x) is mounted there; unmount it (umount /m) or use another directory"
+    );
     let timeout = MountError::RequestTimeout { timeout: Duration::from_secs(60), max_hold: Duration::from_secs(600) };
     assert!(!timeout.to_string().contains('\n') && timeout.to_string().contains("sysctl -w"));
     assert_eq!(timeout.exit_code(), 78);
