@@ -7,10 +7,15 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Value, json};
 use stunfs::Volume;
 use stunfs::control::Client;
 use stunfs::model::Latency;
+use stunfs::settings::OPTIONS;
 use stunfs::time::{Deadline, pause, wait_until};
 use stunfs::units::{Bytes, GrainSize};
 
@@ -124,6 +129,73 @@ fn abuse_is_refused_and_the_volume_unharmed() {
     assert_eq!(volume.status().model.stunned_until, None);
     volume.release();
     writers.into_iter().for_each(|writer| writer.join().unwrap());
+    volume.unmount().unwrap();
+}
+
+/// Requests from noise to nearly right ones, for every route that does not end the volume.
+fn request() -> impl Strategy<Value = Vec<u8>> {
+    let near = "(none|wait>|lognormal:|uniform:|bimodal:|exp:|file:|queue:|path=|comm=|share=|uid=)?[-0-9.e]{0,6}(ms|s|%|KiB|MiB/s|@1%|:|,p99=)?";
+    let text = prop_oneof![near.prop_map(|text| json!(text)), any::<String>().prop_map(|text| json!(text))];
+    let value = prop_oneof![4 => text, 1 => any::<f64>().prop_map(|n| json!(n)), 1 => any::<i64>().prop_map(|n| json!(n)),
+        1 => any::<bool>().prop_map(|b| json!(b)), 1 => Just(json!([[], {}, null]))];
+    let name = prop_oneof![3 => (0..OPTIONS.len()).prop_map(|n| OPTIONS[n].name.to_owned()), 1 => "for|pool|\\PC{0,8}"];
+    let object = vec((name, value), 0..4).prop_map(|pairs| Value::Object(pairs.into_iter().collect()).to_string());
+    let body = prop_oneof![4 => object.prop_map(String::into_bytes), 1 => vec(any::<u8>(), 0..100)];
+    let route = prop::sample::select(&[
+        "set", "set", "set", "stun", "grow", "arm", "disarm", "resume", "discard", "status", "no",
+    ]);
+    let post = (route, body).prop_map(|(route, body)| {
+        let head = format!("POST /v1/{route} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n");
+        let length = format!("connection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+        [head.into_bytes(), length.into_bytes(), body].concat()
+    });
+    let get =
+        ("/v1/(status|events|schema)\\?(limit|since|follow)=[-0-9a-z%]{0,12}", Just(())).prop_map(|(path, ())| {
+            format!("GET {path}&follow=false HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").into_bytes()
+        });
+    prop_oneof![6 => post, 2 => get, 1 => vec(any::<u8>(), 0..300)]
+}
+
+/// The status of the answer to raw bytes, after which nothing comes; `None` if there is none.
+fn answer(socket: &Path, bytes: &[u8]) -> Option<u16> {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.set_read_timeout(Some(LATE)).unwrap();
+    let _may_be_cut_off = stream.write_all(bytes).and_then(|()| stream.shutdown(std::net::Shutdown::Write));
+    let mut head = [0; 16];
+    stream.read_exact(&mut head).ok()?;
+    status_of(std::str::from_utf8(&head).ok()?)
+}
+
+#[test]
+fn ten_thousand_random_requests_do_a_real_volume_no_harm() {
+    crate::common::need_fuse!();
+    let dir = tempfile::tempdir().unwrap();
+    let volume = volume(dir.path(), Latency::Constant(Duration::from_millis(1)));
+    let socket = volume.control_socket().unwrap();
+    let ask = |seed: u8| {
+        let mut runner =
+            TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]));
+        let requests = request();
+        let mut answers = [0_u32; 6];
+        for _ in 0..2500 {
+            let request = requests.new_tree(&mut runner).unwrap().current();
+            let status = answer(socket, &request).unwrap_or(0);
+            assert_ne!(status, 500, "{}", String::from_utf8_lossy(&request));
+            answers[usize::from(status / 100)] += 1;
+        }
+        answers
+    };
+    let answers = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|seed| scope.spawn(move || ask(seed))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    let of = |class: usize| answers.iter().map(|counts| counts[class]).sum::<u32>();
+    println!("10,000 requests: {} done, {} refused, {} without an answer", of(2), of(4), of(0));
+    assert!(of(2) > 500 && of(4) > 500, "{answers:?}");
+    volume.release();
+    volume.stun(None);
+    assert!(volume.resume().answered);
+    fs::write(volume.path().join("file"), [1; 4096]).unwrap();
     volume.unmount().unwrap();
 }
 
