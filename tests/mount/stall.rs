@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 use stunfs::Volume;
+use stunfs::fs::CacheMode;
 use stunfs::model::{Latency, OnFull, Scope};
 use stunfs::telemetry::event::EventBody;
 use stunfs::time::{pause, wait_until};
@@ -197,6 +198,53 @@ fn the_first_read_of_what_was_there_waits_once() {
     fs::read(volume.path().join("new")).unwrap();
     fs::read(volume.path().join("old")).unwrap();
     assert_eq!(volume.unmount().unwrap().held, 1);
+}
+
+/// As with a disk whose queue is full of writes: the kernel sends no more than `--queue-depth` requests that nobody waits
+/// for, and a read's are among those.
+#[test]
+fn once_the_queue_is_full_even_reads_wait() {
+    crate::common::need_fuse!();
+    let backing = tempfile::tempdir().unwrap();
+    fs::write(backing.path().join("old"), vec![7; 256 << 10]).unwrap();
+    let builder = builder().backing(backing.path()).first_write(NEVER).cache(CacheMode::Back);
+    let volume = builder.configure(|options| options.queue_depth = 2).mount().unwrap();
+    let writers: Vec<_> = (0..4)
+        .map(|n| {
+            let path = volume.path().join(format!("new-{n}"));
+            spawn(move || open(&path).write_all_at(&[1; 4096], 0).and_then(|()| open(&path).sync_all()))
+        })
+        .collect();
+    assert!(volume.wait_held(2, SOON));
+    let path = volume.path().join("old");
+    let reader = spawn(move || fs::read(path));
+    pause(Duration::from_millis(300));
+    assert_eq!(volume.status().model.held, 2, "the queue holds no more than that");
+    assert!(reader.try_recv().is_err(), "a read of old data went past a full queue");
+    volume.release();
+    assert_eq!(reader.recv_timeout(SOON).unwrap().unwrap(), vec![7; 256 << 10]);
+    writers.iter().for_each(|writer| writer.recv_timeout(SOON).unwrap().unwrap());
+    volume.unmount().unwrap();
+}
+
+#[test]
+fn held_data_past_the_memory_budget_goes_to_a_file_and_comes_back() {
+    crate::common::need_fuse!();
+    let volume = builder().first_write(NEVER).configure(|options| options.held_memory = Bytes::mib(1)).mount().unwrap();
+    let data = |n: u8| (0..64 << 10).map(|at: u32| at.to_le_bytes()[0] ^ at.to_le_bytes()[1] ^ n).collect::<Vec<u8>>();
+    let writers: Vec<_> = (0..48)
+        .map(|n| {
+            let path = volume.path().join(format!("new-{n}"));
+            spawn(move || open(&path).write_all_at(&data(n), 0))
+        })
+        .collect();
+    assert!(volume.wait_held(48, LATE));
+    let now = volume.status();
+    assert!(now.held_memory <= 1 << 20 && now.held_memory + now.held_spilled == 48 << 16, "{now:?}");
+    volume.release();
+    writers.iter().for_each(|writer| writer.recv_timeout(SOON).unwrap().unwrap());
+    (0..48).for_each(|n| assert!(fs::read(volume.backing().join(format!("new-{n}"))).unwrap() == data(n), "new-{n}"));
+    volume.unmount().unwrap();
 }
 
 #[test]
