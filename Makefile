@@ -91,9 +91,9 @@ vm-incident: build ## The whole incident in one guest, link by link, and the sam
 	@MAKE_TARGET=vm-incident tests/vm/incident.sh
 
 .PHONY: bench
-bench: build ## Speed, accuracy, burst, held writes and disks, as tables (about 20 minutes; as root, on an idle machine)
+bench: build ## Speed, accuracy, burst, held writes, events, a large backing and disks, as tables (about 25 minutes; as root, on an idle machine)
 	@scripts/need.sh bench
-	@for bench in compare accuracy burst held disk; do benches/$$bench.sh; done
+	@for bench in compare accuracy burst held events large disk; do benches/$$bench.sh; done
 	@CACHE=back benches/compare.sh seq-write-4k
 
 .PHONY: pileup

@@ -452,6 +452,30 @@ fn climbing_out_of_a_room_is_found() {
     assert_eq!(complaints_on("src/model/pool.rs", "use super::op;", climbing_imports), [""; 0]);
 }
 
+/// The names in the tables of dependencies of a Cargo.toml.
+fn dependencies(manifest: &str) -> Vec<&str> {
+    let mut inside = false;
+    let mut names = Vec::new();
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            inside = ["[dependencies]", "[dev-dependencies]"].contains(&line);
+        } else if let (true, Some((name, _))) = (inside, line.split_once(" = ")) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+#[test]
+fn every_dependency_has_its_reason() {
+    let reasons = include_str!("../docs/dependencies.md");
+    let names = dependencies(include_str!("../Cargo.toml"));
+    assert!(names.contains(&"fuser") && names.contains(&"proptest"), "{names:?}");
+    let missing: Vec<_> = names.iter().filter(|name| !reasons.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "docs/dependencies.md does not say why these were taken: {missing:?}");
+    assert_eq!(dependencies("[package]\na = 1\n[dependencies]\nb = \"1\"\n\n[lib]\nc = 1"), ["b"]);
+}
+
 #[test]
 fn misplaced_words_are_found() {
     let found = |path, text| complaints_on(path, text, misplaced_words).len();
