@@ -59,6 +59,13 @@ fn help_and_version_are_there_for_every_command() {
         assert_eq!(output.status.code(), Some(0), "{command:?}");
         assert!(stdout(&output).contains("Usage: stunfs"), "{command:?}");
     }
+    // Where the mount point goes, which clap leaves out.
+    for (command, usage) in
+        [("stun", "stun [OPTIONS] [TIME]"), ("set", "set [OPTIONS] <OPTION=VALUE>..."), ("status", "status [OPTIONS]")]
+    {
+        let help = stdout(&run(&["ctl", command, "--help"]));
+        assert!(help.contains(&format!("Usage: stunfs ctl [MOUNTPOINT] {usage}\n")), "{help}");
+    }
     let help = stdout(&run(&["--help"]));
     assert!(help.contains("Examples:") && !help.contains("mount-helper"), "{help}");
 }

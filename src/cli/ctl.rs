@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Args, Subcommand};
+use clap::{Args, Command, Subcommand};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use stunfs::control::{
@@ -82,6 +82,16 @@ enum Action {
     },
     /// End the volume: drain, unmount
     Stop,
+}
+
+/// The usage lines of the commands with the mount point in front of them, where clap leaves out what is optional.
+pub(crate) fn with_place(ctl: Command) -> Command {
+    ctl.mut_subcommands(|command| {
+        let names = command.get_positionals().map(ToString::to_string);
+        let words = [command.get_name().to_owned(), "[OPTIONS]".to_owned()].into_iter().chain(names);
+        let usage = format!("stunfs ctl [MOUNTPOINT] {}", words.collect::<Vec<_>>().join(" "));
+        command.override_usage(usage)
+    })
 }
 
 pub(crate) fn run(args: &CtlArgs) -> anyhow::Result<u8> {

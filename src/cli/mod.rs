@@ -88,7 +88,7 @@ enum Command {
 
 /// The whole command line as clap knows it.
 fn command() -> clap::Command {
-    Cli::command()
+    Cli::command().mut_subcommand("ctl", ctl::with_place)
 }
 
 /// Does what `argv` asks for; the exit code.

@@ -63,9 +63,6 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let settings = settings(args);
     let options = volume_args::resolve(&settings, &backing, &scratch.mountpoint()?)?;
     let signals = Signals::catch()?;
-    if let Some(hint) = volume_args::hint(&options.model) {
-        eprintln!("stunfs: {hint}");
-    }
     let seed = options.model.seed;
     let (outcome, summary) = match args.disk {
         None => on_volume(options, signals, &args.command)?,
@@ -127,6 +124,9 @@ fn settings(args: &RunArgs) -> Settings {
 }
 
 fn run_on(volume: &Volume, path: &Path, signals: Signals, command: &[OsString]) -> anyhow::Result<u8> {
+    if let Some(hint) = volume_args::hint(&volume.status().config) {
+        eprintln!("stunfs: {hint}");
+    }
     let child = start(volume, path, command)?;
     let target = Target::new(&child);
     let _serving = signals.serve(pass_on(target.clone(), volume.stopper()))?;
