@@ -3,8 +3,9 @@
 //! A grain is 64 KiB and every step writes one grain, so a step either provisions one grain and waits, or none.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -115,6 +116,11 @@ fn writes_appends_and_holes() {
         routes.costs(0, "read a hole", || file.read_exact_at(&mut [0; GRAIN_LEN], 5 * GRAIN).unwrap());
         routes.costs(1, "write into a hole", || file.write_all_at(&[1; GRAIN_LEN], 5 * GRAIN).unwrap());
         routes.costs(0, "fsync", || file.sync_all().unwrap());
+        let direct = OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(routes.path("new")).unwrap();
+        routes.costs(1, "O_DIRECT", || direct.write_all_at(&[1; GRAIN_LEN], 6 * GRAIN).unwrap());
+        routes.costs(0, "O_DIRECT, rewrite", || direct.write_all_at(&[2; GRAIN_LEN], 6 * GRAIN).unwrap());
+        let synced = OpenOptions::new().append(true).custom_flags(libc::O_SYNC).open(routes.path("new")).unwrap();
+        routes.costs(1, "O_SYNC, O_APPEND", || (&synced).write_all(&[1; GRAIN_LEN]).unwrap());
     });
 }
 

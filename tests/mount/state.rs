@@ -271,6 +271,41 @@ fn one_backing_has_one_volume_whatever_the_options() {
     second.mount().unwrap();
 }
 
+/// Removes the state that lies in the default place, which is the machine's.
+struct Forget(String);
+
+impl Drop for Forget {
+    fn drop(&mut self) {
+        for entry in fs::read_dir("/var/lib/stunfs").into_iter().flatten().flatten() {
+            if entry.path().file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with(&self.0)) {
+                let _gone = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+#[test]
+fn without_an_option_state_is_kept_by_the_backings_identity() {
+    use std::os::unix::fs::MetadataExt;
+    need_fuse!();
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("left out: the place depends on the user; needs root");
+        return;
+    }
+    let place = Place::new();
+    let identity = fs::metadata(place.backing()).unwrap();
+    let _forget = Forget(format!("-{:x}-{:x}", identity.dev(), identity.ino()));
+    let mount = || builder(&place).configure(|options| options.state = StateFile::Default).mount().unwrap();
+    let volume = mount();
+    fill(&volume.path().join("a"), 8);
+    fs::remove_file(volume.path().join("a")).unwrap();
+    volume.unmount().unwrap();
+    let volume = mount();
+    assert_eq!((rebuilt(&volume), used(&volume)), (None, 8 * GRAIN), "what was freed is still provisioned");
+    volume.unmount().unwrap();
+    assert_eq!(fs::read_dir(place.backing()).unwrap().count(), 0, "nothing of ours lies in the backing");
+}
+
 #[test]
 fn state_never_lies_inside_the_backing() {
     need_fuse!();
