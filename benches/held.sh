@@ -38,10 +38,11 @@ run() {
 
 value() { awk -v name="$2" '$1 == name { print $2 }' "$work/$1"; }
 
-# answered NAME: how far apart the volume answered the writes, in milliseconds; the writers' own return needs a processor, too.
-answered() {
-    jq -s '[.[] | select(.event == "held" and .op == "write") | .released_us] | (max - min) / 1000' "$work/events.$1"
-}
+# The volume's own answers, in milliseconds; the writers' return needs a processor, too. answered NAME: how far apart the first
+# and the last were. late NAME: how long after its deadline the latest was.
+holds() { jq -s "[.[] | select(.event == \"held\" and .op == \"write\")] | $2" "$work/events.$1"; }
+answered() { holds "$1" 'map(.released_us) | (max - min) / 1000'; }
+late() { holds "$1" 'map(.released_us - .due_us) | max / 1000'; }
 
 row() { echo "| $1 | $2 | $(value deadline "$3") | $(value release "$3") |"; }
 
@@ -65,6 +66,7 @@ done
 row "\`ctl status\` p99 at 100/s, ms" 50 control_p99_ms
 row "CPU, % of a core" 5 idle_cpu_percent
 row "RSS, MiB" 143 rss_mib
+echo "| last answer of the volume after the deadline, ms | 100 | $(late deadline) |  |"
 echo "| first to last answer of the volume, ms | 100 | $(answered deadline) | $(answered release) |"
 row "first to last return to the writers (threads on $(nproc) CPUs), ms" - first_to_last_ms
 row "release to last return, ms" - release_to_last_ms
