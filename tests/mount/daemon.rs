@@ -151,6 +151,58 @@ fn regression_ctl_stun_says_how_long_it_really_is() {
     daemon.end();
 }
 
+#[test]
+fn every_ctl_command_does_what_it_says() {
+    need_fuse!();
+    let place = Place::new();
+    let daemon = place.mount(&["--disarmed", "--first-write", "5m", "--pool", "2MiB", "--on-full", "stun"]);
+    let ctl = |args: &[&str], answer: &str| {
+        let output = place.ctl(args);
+        let said = String::from_utf8(output.stdout.clone()).unwrap();
+        assert!(output.status.success() && said.contains(answer), "{args:?}: {said} {}", text(&output));
+    };
+    let write = |name: &str| {
+        let path = daemon.path(name);
+        std::thread::spawn(move || fs::write(path, vec![1; 1 << 20]))
+    };
+    let waiting = |n: u64| {
+        let status = || place.client().get("/v1/status").unwrap().body;
+        assert!(wait_until(SOON, TICK, || status()["held"]["waiting_for_space"] == n), "{}", status());
+    };
+    write("disarmed").join().unwrap().unwrap();
+    ctl(&["status"], "injection  off");
+    ctl(&["arm"], "injection is on");
+    ctl(&["set", "first-write=0", "lanes=2"], "changed: first-write=0 lanes=2");
+    write("second").join().unwrap().unwrap();
+    let third = write("third");
+    waiting(1);
+    ctl(&["grow", "3MiB"], "of 3 MiB; 1 operation let go");
+    third.join().unwrap().unwrap();
+    fs::remove_file(daemon.path("third")).unwrap();
+    let reusable = || place.client().get("/v1/status").unwrap().body["pool"]["reusable_bytes"] == 1 << 20;
+    assert!(wait_until(SOON, TICK, reusable));
+    ctl(&["discard"], "1 grain handed back, pool 2 MiB of 3 MiB");
+    ctl(&["set", "first-write=5m"], "changed");
+    let held = write("held");
+    daemon.wait_held(1);
+    ctl(&["disarm"], "injection is off; what is held stays held");
+    assert_eq!(daemon.held(), 1);
+    ctl(&["release"], "all injection has ended, 1 operation let go");
+    held.join().unwrap().unwrap();
+    ctl(&["arm"], "injection is on");
+    ctl(&["stun"], "stunned until 'stunfs ctl resume', at most for 10 m");
+    let stopped = write("second");
+    daemon.wait_held(1);
+    ctl(&["resume"], "resumed, 1 operation let go");
+    stopped.join().unwrap().unwrap();
+    ctl(&["events", "--since", "1"], "grown size=3 MiB");
+    ctl(&["events", "--json"], "\"event\":\"stun-began\"");
+    ctl(&["stop"], "the volume is ending");
+    let mut daemon = daemon;
+    assert_eq!(daemon.wait(Duration::from_secs(10)), Some(0), "{}", daemon.stderr());
+    place.assert_clean(SOON);
+}
+
 /// Who is held now, in full, as `ctl status --json` and as its table.
 #[test]
 fn status_lists_who_is_held_and_why() {
