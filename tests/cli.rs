@@ -167,6 +167,7 @@ fn wrong_command_lines_name_what_was_meant() {
     refused(&["mount", "/a", "/b", "-o", "lanes=0"], &["lanes", "1 to 65536"]);
     refused(&["run", "--first-write", "1ms"], &["required", "CMD"]);
     refused(&["run", "--first-write", "1", "--", "true"], &["'1' has no unit"]);
+    refused(&["run", "--first-write", "1ms", "dd", "if=/x"], &["'dd'", "write -- before the command"]);
     refused(&["ctl", "set", "lane=3"], &["'lane'", "did you mean 'lanes'?"]);
     refused(&["ctl", "--socket", "/s", "/m", "status"], &["not both"]);
     refused(&["profiles", "lvm"], &["'lvm'", "did you mean 'lvm-thin'?"]);

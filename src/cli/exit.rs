@@ -149,11 +149,18 @@ fn clap_line(error: &clap::Error) -> String {
     let lines = rendered.lines().take_while(|line| !is_about_usage(line)).map(str::trim);
     let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("tip:"));
     let mut text = lines.collect::<Vec<_>>().join(" ").trim_start_matches("error: ").to_owned();
-    if let Some(near) = suggestion(error) {
+    if rendered.contains("stunfs run") && error.kind() == ClapKind::UnknownArgument && is_word(error) {
+        text.push_str("; write -- before the command");
+    } else if let Some(near) = suggestion(error) {
         // A string takes any text.
         let _ = write!(text, "; did you mean '{near}'?");
     }
     text
+}
+
+/// Whether what was not expected is no option.
+fn is_word(error: &clap::Error) -> bool {
+    matches!(error.get(ContextKind::InvalidArg), Some(ContextValue::String(word)) if !word.starts_with('-'))
 }
 
 /// What was meant; of several that clap finds, the likeliest.
