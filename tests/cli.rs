@@ -245,6 +245,40 @@ fn completions_and_man_pages_are_made() {
     assert!(!dir.path().join("stunfs-mount-helper.1").exists());
 }
 
+#[test]
+fn make_install_puts_everything_in_place_and_uninstall_takes_it_away() {
+    if Command::new("make").arg("--version").output().is_err() {
+        eprintln!("left out: there is no make here; mend it with: apt-get install make");
+        return;
+    }
+    let dest = tempfile::tempdir().unwrap();
+    let program = env!("CARGO_BIN_EXE_stunfs");
+    let make = |target: &str| {
+        let mut make = Command::new("make");
+        // `-o`: this program, which is not built again.
+        make.current_dir(env!("CARGO_MANIFEST_DIR")).args(["-o", program, target, &format!("BIN={program}")]);
+        let output = make.arg(format!("DESTDIR={}", dest.path().display())).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let files = [
+        "usr/local/bin/stunfs",
+        "usr/local/share/man/man1/stunfs.1",
+        "usr/local/share/man/man1/stunfs-ctl-stun.1",
+        "usr/local/share/bash-completion/completions/stunfs",
+        "usr/local/share/zsh/site-functions/_stunfs",
+        "usr/local/share/fish/vendor_completions.d/stunfs.fish",
+    ];
+    make("install");
+    for file in files {
+        assert!(std::fs::metadata(dest.path().join(file)).unwrap().len() > 100, "{file}");
+    }
+    let helper = std::fs::read_link(dest.path().join("sbin/mount.fuse.stunfs")).unwrap();
+    assert_eq!(helper.to_str(), Some("/usr/local/bin/stunfs"));
+    make("uninstall");
+    let left = Command::new("find").arg(dest.path()).args(["!", "-type", "d"]).output().unwrap();
+    assert_eq!(stdout(&left), "");
+}
+
 /// `-f` makes a mount helper do everything but mount.
 #[test]
 fn the_mount_helper_reads_what_mount_passes() {
