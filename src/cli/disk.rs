@@ -134,7 +134,7 @@ fn up(args: &UpArgs) -> anyhow::Result<u8> {
         seed = status.config.get("seed").and_then(serde_json::Value::as_u64);
         anyhow::Ok(Started { pid: status.pid, is_daemon: true })
     })?;
-    notes.iter().for_each(|note| eprintln!("stunfs: {note}"));
+    notes.iter().for_each(output::say);
     let (record, state) = match &up {
         Up::New(record) => (record, "is up"),
         Up::Already(record) => (record, "was up already and stays as it is"),
@@ -227,7 +227,7 @@ fn each<E: Into<anyhow::Error>>(
         match act(&disk) {
             Ok(notes) => {
                 let state = if notes.is_some() { done } else { "has nothing wrong with it" };
-                notes.into_iter().flatten().for_each(|note| eprintln!("stunfs: {note}"));
+                notes.into_iter().flatten().for_each(output::say);
                 output::print(&format!("{} {state}\n", disk.id))?;
             }
             Err(error) => outcome = outcome.and(Err(error.into())),

@@ -11,6 +11,8 @@ use stunfs::settings::{SettingsError, nearest};
 use stunfs::volume::{ErrorKind, VolumeError};
 use stunfs::workload::WorkloadError;
 
+use super::output;
+
 /// All is well.
 pub(crate) const FINE: u8 = 0;
 /// An expectation failed.
@@ -50,7 +52,7 @@ pub(crate) fn finish(outcome: anyhow::Result<u8>) -> u8 {
         Err(error) => match error.downcast_ref::<clap::Error>() {
             Some(error) if !error.use_stderr() => show_help(error),
             _ => {
-                eprintln!("stunfs: {}", message(&error));
+                output::say(message(&error));
                 code(&error)
             }
         },

@@ -15,7 +15,7 @@ use stunfs::settings::{Opt, Settings, parse_mount_options};
 
 use super::daemon::Daemon;
 use super::exit::{FINE, UsageError};
-use super::volume_args;
+use super::{output, volume_args};
 
 /// Words with which a command line begins that is not mount's.
 const SUB_COMMANDS: [&str; 10] =
@@ -77,8 +77,8 @@ pub(crate) fn run(call: Call) -> anyhow::Result<u8> {
     }
     let ready = Daemon { backing, mountpoint, settings: &settings, log: None, pid_file: None }.start()?;
     if request.verbose {
-        ready.notes.iter().for_each(|note| eprintln!("stunfs: {note}"));
-        eprintln!("stunfs: {}", ready.ready);
+        ready.notes.iter().for_each(output::say);
+        output::say(&ready.ready);
     }
     Ok(FINE)
 }

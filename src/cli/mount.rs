@@ -55,10 +55,10 @@ pub(crate) fn run(args: &MountArgs) -> anyhow::Result<u8> {
     // Whoever reads the events from standard output wants nothing else in between.
     let events_only = args.volume.settings.get(Opt::Events) == Some("-");
     serve(options, args.pid_file.as_deref(), |lines| {
-        lines.notes.iter().for_each(|note| eprintln!("stunfs: {note}"));
+        lines.notes.iter().for_each(output::say);
         let text = format!("{}\n{}\n", lines.ready, lines.how_to_end);
         if events_only {
-            eprint!("{text}");
+            output::tell(&text);
             return Ok(());
         }
         output::print(&text).map(|_| ())
@@ -74,7 +74,7 @@ fn start_daemon(args: &MountArgs, settings: &Settings) -> anyhow::Result<u8> {
         pid_file: args.pid_file.as_deref(),
     };
     let ready = daemon.start()?;
-    ready.notes.iter().for_each(|note| eprintln!("stunfs: {note}"));
+    ready.notes.iter().for_each(output::say);
     output::print(&format!("{}\n", ready.ready))?;
     Ok(FINE)
 }
@@ -114,7 +114,7 @@ fn serve(
     lines.notes.extend(hint.map(str::to_owned));
     tell(&lines)?;
     let summary = volume.wait()?;
-    eprint!("{}", summary::text(&summary));
+    output::tell(&summary::text(&summary));
     Ok(if panics.seen() { SOFTWARE } else { FINE })
 }
 
@@ -144,7 +144,7 @@ fn end_on_signal(stopper: Stopper) -> impl FnMut(i32, u32) + Send + 'static {
     move |signal, times| {
         let at_once = signal == SIGINT && times > 1;
         if signal == SIGINT && !at_once {
-            eprintln!("stunfs: ending once what is held has been answered; Ctrl-C again ends at once");
+            output::say("ending once what is held has been answered; Ctrl-C again ends at once");
         }
         stopper.request_stop(if at_once { Stop::AtOnce } else { Stop::Drain });
     }

@@ -2,7 +2,7 @@
 //!
 //! Must not know: what is shown. Invariant: a reader that goes away is no error.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ pub(crate) fn start_log() {
     let filter = EnvFilter::try_from_env("STUNFS_LOG").unwrap_or_else(|_| EnvFilter::new("warn,fuser::reply=off"));
     // Fails only if a log has been started already.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
-    let _ = log.with_ansi(io::stderr().is_terminal()).try_init();
+    // Of what cannot be written nobody is told: that would be a panic where standard error is a pipe without a reader.
+    let _ = log.with_ansi(io::stderr().is_terminal()).log_internal_errors(false).try_init();
 }
 
 /// Writes `text` to standard output; whether somebody still reads it.
@@ -26,6 +27,16 @@ pub(crate) fn print(text: &str) -> anyhow::Result<bool> {
         Err(error) => Err(anyhow::Error::new(error).context("cannot write to standard output")),
         Ok(()) => Ok(true),
     }
+}
+
+/// Writes `text` to standard error. Nobody may be left to read it: `2>&1 | head` is no reason to fail.
+pub(crate) fn tell(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// A line on standard error: what the user should know, or what is wrong.
+pub(crate) fn say(line: impl Display) {
+    tell(&format!("stunfs: {line}\n"));
 }
 
 /// Writes `value` to standard output as JSON.

@@ -24,8 +24,8 @@ use tempfile::TempDir;
 
 use super::exit::{Coded, FINE, SOFTWARE};
 use super::signals::Signals;
-use super::summary;
 use super::volume_args::{self, VolumeArgs};
+use super::{output, summary};
 
 /// As shells and env(1) have it.
 const NOT_EXECUTABLE: u8 = 126;
@@ -72,8 +72,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<u8> {
         }
     };
     let summary = summary.inspect_err(|_| scratch.keep())?;
-    eprint!("{}", summary::text(&summary));
-    eprintln!("        seed {seed}");
+    output::tell(&summary::text(&summary));
+    output::tell(&format!("        seed {seed}\n"));
     scratch.finish();
     outcome
 }
@@ -83,7 +83,7 @@ type Outcomes = (anyhow::Result<u8>, Result<Summary, VolumeError>);
 
 fn on_volume(options: VolumeOptions, signals: Signals, command: &[OsString]) -> anyhow::Result<Outcomes> {
     let volume = Volume::mount(options)?;
-    volume.notices().iter().for_each(|notice| eprintln!("stunfs: {notice}"));
+    volume.notices().iter().for_each(output::say);
     let panics = Panics::end(volume.stopper());
     let outcome = run_on(&volume, volume.mountpoint(), signals, command);
     volume.stopper().request_stop(Stop::Drain);
@@ -98,7 +98,7 @@ fn on_disk(
     command: &[OsString],
 ) -> anyhow::Result<Outcomes> {
     let disk = Disk::up(spec, options)?;
-    disk.volume().notices().iter().for_each(|notice| eprintln!("stunfs: {notice}"));
+    disk.volume().notices().iter().for_each(output::say);
     let panics = Panics::end(disk.volume().stopper());
     let outcome = run_on(disk.volume(), disk.path(), signals, command);
     let summary = disk.down();
@@ -125,7 +125,7 @@ fn settings(args: &RunArgs) -> Settings {
 
 fn run_on(volume: &Volume, path: &Path, signals: Signals, command: &[OsString]) -> anyhow::Result<u8> {
     if let Some(hint) = volume_args::hint(&volume.status().config) {
-        eprintln!("stunfs: {hint}");
+        output::say(hint);
     }
     let child = start(volume, path, command)?;
     let target = Target::new(&child);
@@ -246,16 +246,16 @@ impl Scratch {
     /// Something may still be mounted in it.
     fn keep(&mut self) {
         if let Some(dir) = self.dir.take() {
-            eprintln!("stunfs: left behind: {}", dir.keep().display());
+            output::say(format!("left behind: {}", dir.keep().display()));
         }
     }
 
     fn finish(mut self) {
         let Some(dir) = self.dir.take() else { return };
         if self.keep {
-            eprintln!("        kept: {}", dir.keep().join("backing").display());
+            output::tell(&format!("        kept: {}\n", dir.keep().join("backing").display()));
         } else if let Err(error) = dir.close() {
-            eprintln!("stunfs: cannot remove the temporary directory: {error}");
+            output::say(format!("cannot remove the temporary directory: {error}"));
         }
     }
 }

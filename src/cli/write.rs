@@ -93,7 +93,7 @@ pub(crate) fn run(args: &WriteArgs) -> anyhow::Result<u8> {
     let _serving = Signals::catch()?.serve(move |_, _| on_signal.store(true, Ordering::Relaxed))?;
     let report = run_workload(&options(args), &stop, |progress| {
         if !args.quiet {
-            eprintln!("{}", progress_line(progress));
+            output::tell(&(progress_line(progress) + "\n"));
         }
     })?;
     if args.json {

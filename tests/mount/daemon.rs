@@ -108,6 +108,34 @@ fn regression_events_to_standard_output_went_to_a_file() {
     place.assert_clean(SOON);
 }
 
+/// `stunfs run ... 2>&1 | head -4` ended with a panic (code 101): nobody read the summary any more.
+#[test]
+fn regression_a_closed_standard_error_was_a_panic() {
+    need_fuse!();
+    let closed = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        writer
+    };
+    let mut command = stunfs();
+    command.args(["run", "--seed", "1", "--", "sh", "-c", "exit 7"]).stderr(closed());
+    assert_eq!(command.status().unwrap().code(), Some(7));
+
+    let place = Place::new();
+    let mut command = place.command(&[]);
+    let mut child = command.stdout(std::process::Stdio::null()).stderr(closed()).spawn().unwrap();
+    assert!(wait_until(Duration::from_secs(20), TICK, || place.guards().len() == 1 && is_mounted(&place.mnt())));
+    // The daemon has something to say, and goes on.
+    let guard = place.guards()[0];
+    kill_process(Pid::from_raw(guard.cast_signed()).unwrap(), Signal::KILL).unwrap();
+    assert!(wait_until(SOON, TICK, || matches!(place.guards()[..], [other] if other != guard)));
+    fs::write(place.mnt().join("file"), b"x").unwrap();
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert!(wait_until(Duration::from_secs(10), TICK, || child.try_wait().unwrap().is_some()));
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    place.assert_clean(SOON);
+}
+
 /// A pool that was full from the start said nothing; and what is said in a file had a terminal's colours.
 #[test]
 fn regression_a_pool_smaller_than_what_is_there_is_told_without_colours() {
