@@ -1,7 +1,5 @@
 //! The README's example, as it stands there, compiled and run. Needs /dev/fuse; see `tests/common`.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 mod common;
 
 use std::time::Duration;

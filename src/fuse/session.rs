@@ -16,7 +16,7 @@ use parking_lot::{Condvar, Mutex};
 use super::attach::{Detach, MountOptions, Unattached, detach};
 use super::error::MountError;
 use super::kernel::{self, MountIdentity, identity_at};
-use super::{Adapter, ConnectionId, interrupt};
+use super::{Adapter, ConnectionId, interrupt, mountinfo};
 
 use crate::fs::{CacheMode, FileSystem};
 use crate::time::Deadline;
@@ -153,7 +153,9 @@ impl Session {
     /// An error means that threads of the daemon still hang, in the backing; nothing is mounted even so.
     pub fn unmount(&self, within: Duration) -> io::Result<Unmounted> {
         let deadline = Deadline::after(within);
-        let detached = detach_in_time(&self.mountpoint, self.identity, deadline);
+        // Once the connection has ended its number is the next one's.
+        let is_alive = self.ending().is_none();
+        let detached = detach_in_time(&self.mountpoint, self.identity, is_alive, deadline);
         if self.wait_ended(deadline.left()) {
             return detached.unwrap_or(Ok(Unmounted::Aborted));
         }
@@ -261,11 +263,18 @@ fn serve<F: fuser::Filesystem>(session: fuser::Session<F>, end: Arc<End>) -> io:
 }
 
 /// Detaches on a thread of its own, since unmounting waits for write-back; `None` if it is not done in time.
-fn detach_in_time(mountpoint: &Path, identity: MountIdentity, deadline: Deadline) -> Option<io::Result<Unmounted>> {
+fn detach_in_time(
+    mountpoint: &Path,
+    identity: MountIdentity,
+    is_alive: bool,
+    deadline: Deadline,
+) -> Option<io::Result<Unmounted>> {
     let (tell, result) = channel();
     let path = mountpoint.to_owned();
     let started = std::thread::Builder::new().name("stunfs-unmount".into()).spawn(move || {
-        let _caller_may_be_gone = tell.send(detach_ours(&path, identity));
+        let places = if is_alive { mounts_of(identity.connection) } else { Vec::new() };
+        let detached = detach_ours(&path, identity);
+        let _caller_may_be_gone = tell.send(detach_elsewhere(identity.connection, &places, detached));
     });
     if let Err(cause) = started {
         return Some(Err(cause));
@@ -284,6 +293,32 @@ fn detach_ours(mountpoint: &Path, identity: MountIdentity) -> io::Result<Unmount
         }
         Err(cause) => Err(cause),
     }
+}
+
+/// Where the file system of this connection is seen, the last mount first.
+fn mounts_of(connection: ConnectionId) -> Vec<PathBuf> {
+    let mounts = mountinfo::read().unwrap_or_default().into_iter().rev();
+    mounts.filter(|mount| mount.device == (0, connection.get())).map(|mount| mount.mountpoint).collect()
+}
+
+/// Takes it out of the table where it was bound to, or moved along with a directory above it.
+fn detach_elsewhere(
+    connection: ConnectionId,
+    places: &[PathBuf],
+    detached: io::Result<Unmounted>,
+) -> io::Result<Unmounted> {
+    let is_ours = |path: &Path| matches!(identity_at(path), Ok(Some(found)) if found.connection == connection);
+    let mut result = detached;
+    for place in places {
+        if is_ours(place) {
+            let gone = detach(place, Detach::Lazily).map(|()| Unmounted::Detached);
+            result = result.and(gone);
+        } else if matches!(result, Ok(Unmounted::Gone)) {
+            let place = place.display();
+            tracing::warn!("the volume stays in the mount table below what is mounted over {place}: umount that twice");
+        }
+    }
+    result
 }
 
 fn is_in_place(mountpoint: &Path, identity: MountIdentity) -> bool {

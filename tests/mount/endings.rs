@@ -255,6 +255,35 @@ fn a_second_sigint_hurries() {
     place.assert_clean(SOON);
 }
 
+/// Bound elsewhere, or moved along with the directory above it, a volume stayed behind as a dead mount.
+#[test]
+fn regression_what_was_bound_or_moved_stayed_mounted() {
+    need_fuse!();
+    if !rustix::process::getuid().is_root() {
+        eprintln!("left out: needs root");
+        return;
+    }
+    let place = Place::new();
+    let (bound, above, moved) = (place.at("bound"), place.at("above"), place.at("moved"));
+    fs::create_dir(&bound).unwrap();
+    fs::create_dir_all(above.join("mnt")).unwrap();
+    let mut daemon = place.mount(&["--first-write", "1ms"]);
+    assert!(Command::new("mount").arg("--bind").arg(place.mnt()).arg(&bound).status().unwrap().success());
+    fs::write(bound.join("file"), b"x").unwrap();
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait(Duration::from_secs(15)), Some(0), "{}", daemon.stderr());
+    assert!(!is_mounted(&bound), "{}", daemon.stderr());
+    place.assert_clean(SOON);
+
+    let mut command = crate::support::stunfs();
+    command.args(["mount", "--state", "none", "--control", "none", "--"]).arg(place.backing()).arg(above.join("mnt"));
+    let mut daemon = Daemon::start(&place, command);
+    fs::rename(&above, &moved).unwrap();
+    assert_eq!(daemon.wait(Duration::from_secs(15)), Some(0), "{}", daemon.stderr());
+    assert!(!is_mounted(&moved.join("mnt")), "{}", daemon.stderr());
+    assert!(fs::read_dir(moved.join("mnt")).unwrap().next().is_none());
+}
+
 #[test]
 fn a_forced_unmount_drops_what_was_never_acknowledged() {
     need_fuse!();
