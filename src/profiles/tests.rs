@@ -47,6 +47,20 @@ fn a_users_file_is_a_profile() {
     assert_eq!(settings.get(Opt::Lanes), Some("3"));
 }
 
+/// "first-write: '20' has no unit", it said, of a value that nobody had written on the command line.
+#[test]
+fn regression_a_wrong_value_in_a_profile_did_not_name_the_profile() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("mine.yaml");
+    std::fs::write(&path, "first-write: 20\nlanes: 2\n").unwrap();
+    let settings = Settings::new().with(Opt::Profile, path.to_str().unwrap());
+    let error = settings.resolve(&env()).unwrap_err().to_string();
+    assert!(error.contains("first-write: '20' has no unit") && error.contains("(in profile /"), "{error}");
+    let over = settings.with(Opt::FirstWrite, "1ms").with(Opt::Lanes, "0");
+    let error = over.resolve(&env()).unwrap_err().to_string();
+    assert!(error.contains("lanes: '0'") && !error.contains("in profile"), "{error}");
+}
+
 #[test]
 fn what_is_no_profile_is_refused_in_one_line() {
     let cases = [

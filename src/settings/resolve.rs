@@ -29,6 +29,21 @@ impl Settings {
     /// absolute.
     pub fn resolve(&self, env: &Env) -> Result<VolumeOptions, SettingsError> {
         let all = self.expand(env.profiles)?;
+        self.resolve_all(&all, env).map_err(|error| self.name_the_profile(error))
+    }
+
+    /// Where a wrong value stands, if it is not on the command line.
+    fn name_the_profile(&self, error: SettingsError) -> SettingsError {
+        let (Some(profile), SettingsError::Value { option, reason }) = (self.get(Opt::Profile), &error) else {
+            return error;
+        };
+        match Opt::named(option).filter(|option| self.get(*option).is_none()) {
+            Some(option) => SettingsError::value(option, format!("{reason} (in profile {profile})")),
+            None => error,
+        }
+    }
+
+    fn resolve_all(&self, all: &Self, env: &Env) -> Result<VolumeOptions, SettingsError> {
         let mut options = VolumeOptions::new(absolute(&env.backing), absolute(&env.mountpoint));
         options.profile = self.get(Opt::Profile).map(str::to_owned);
         options.model.seed = env.seed;
