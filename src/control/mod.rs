@@ -16,7 +16,7 @@ pub use protocol::{
     StunReply, StunStatus, Target, TargetError,
 };
 pub use server::{ControlServer, Limits, MetricsServer};
-pub(crate) use socket::is_live;
+pub(crate) use socket::is_of_an_ending_volume;
 pub use socket::{ControlError, FindError, default_socket, find_socket};
 
 #[cfg(test)]

@@ -18,10 +18,13 @@ use rustix::fs::{FlockOperation, Mode, fchmod, flock};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with};
 
+use super::client::{Client, ClientError};
 use crate::time::wait_until;
 
 /// The longest path that the kernel takes for a socket.
 const PATH_MAX: usize = 107;
+/// Who does not say within this that he is ending goes on.
+const ENDING: Duration = Duration::from_millis(500);
 /// The longest file name made of a mount point; longer ones are cut and told apart by a hash.
 const NAME_MAX: usize = 60;
 const BACKLOG: i32 = 512;
@@ -175,9 +178,24 @@ fn clear_stale(path: &Path) -> Result<(), ControlError> {
 }
 
 /// Whether somebody listens. Does not wait, even if the listener is stuck with a full backlog.
-pub(crate) fn is_live(path: &Path) -> bool {
+fn is_live(path: &Path) -> bool {
     let attempt = || connect(unix_socket()?, &SocketAddrUnix::new(path)?);
     !matches!(attempt(), Err(Errno::CONNREFUSED | Errno::NOENT))
+}
+
+/// Whether somebody listens whose volume is not mounted any more, or who says that it is ending.
+pub(crate) fn is_of_an_ending_volume(path: &Path) -> bool {
+    let is_socket = || fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+    if !is_socket() || !is_live(path) {
+        return false;
+    }
+    let status = Client::connect(path).and_then(|client| client.timeout(Some(ENDING)).get("/v1/status?limit=0"));
+    match status.map(|reply| reply.body["mountpoint"].as_str().map(PathBuf::from)) {
+        Ok(Some(mountpoint)) => !is_mounted(&mountpoint),
+        // It says that it is ending, or broke off.
+        Ok(None) | Err(ClientError::Broken { .. } | ClientError::NotListening(_)) => true,
+        Err(_) => false,
+    }
 }
 
 /// Where the default sockets of this user lie: `/run/stunfs`, `$XDG_RUNTIME_DIR/stunfs` or `/tmp/stunfs-UID`.

@@ -20,7 +20,7 @@ use super::target;
 use super::watch::Watch;
 use super::witness::{Summary, Witness};
 use crate::backing;
-use crate::control::{default_socket, is_live};
+use crate::control::is_of_an_ending_volume;
 use crate::engine::{Engine, EngineParts, Filter, Observer};
 use crate::fs::{FileSystem, FsOptions};
 use crate::fuse::{self, MountSpec, Session};
@@ -132,13 +132,14 @@ fn open_backing(path: &Path) -> Result<OwnedFd, VolumeError> {
     File::open(path).map(OwnedFd::from).map_err(|error| VolumeError::io("the backing cannot be opened:", path, &error))
 }
 
-/// Nothing is mounted at the mount point: if somebody listens at the socket that belongs to it, the volume that was there is
-/// ending. (If it does not, the socket is refused when it is its turn.)
+/// The socket may still be that of a volume that was unmounted a moment ago. (If that goes on to use it, or another one does,
+/// it is refused when it is its turn.)
 fn wait_for_predecessor(options: &VolumeOptions) {
-    let socket = default_socket(&options.mountpoint);
-    if options.control.as_ref() == Some(&socket) && socket.exists() {
-        wait_until(PREDECESSOR, LOOK, || !is_live(&socket));
-    }
+    let Some(socket) = &options.control else { return };
+    // On a thread of its own: the caller may be within an asynchronous runtime, where one must not wait for another.
+    std::thread::scope(|scope| {
+        scope.spawn(|| wait_until(PREDECESSOR, LOOK, || !is_of_an_ending_volume(socket)));
+    });
 }
 
 fn open_state(options: &VolumeOptions) -> Result<StateStore, VolumeError> {

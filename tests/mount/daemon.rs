@@ -57,16 +57,21 @@ fn a_daemon_that_cannot_mount_says_so_to_who_started_it() {
 fn regression_no_mount_right_after_an_umount() {
     need_fuse!();
     let (place, other) = (Place::new(), Place::new());
-    let again = |backing: &Path| {
+    let again = |backing: &Path, args: &[&str]| {
         let mut command = stunfs();
-        command.args(["mount", "--daemon", "--first-write", "1ms", "--state"]).arg(place.at("state"));
+        command.args(["mount", "--daemon", "--first-write", "1ms"]).args(args).arg("--state").arg(place.at("state"));
         let output = command.arg("--").arg(backing).arg(place.mnt()).output().unwrap();
         assert!(output.status.success(), "{}", text(&output));
         fs::write(place.mnt().join("file"), b"x").unwrap();
         assert!(Command::new("umount").arg(place.mnt()).status().unwrap().success());
     };
     for backing in [&place.backing(), &place.backing(), &place.backing(), &other.backing(), &place.backing()] {
-        again(backing);
+        again(backing, &[]);
+    }
+    // With a socket of one's choice, too.
+    let socket = place.at("control");
+    for backing in [place.backing(), other.backing(), place.backing()] {
+        again(&backing, &["--control", socket.to_str().unwrap()]);
     }
     place.assert_clean(SOON);
     assert_eq!(fs::read(other.backing().join("file")).unwrap(), b"x");

@@ -261,12 +261,18 @@ fn one_backing_has_one_volume_whatever_the_options() {
     let other = Place::new();
     let first = builder(&place).configure(|options| options.fsname = Some("x".into())).mount().unwrap();
     let second = builder(&place).mountpoint(other.mnt());
-    for state in [StateFile::None, StateFile::At(other.at("state")), StateFile::At(place.at("state.json"))] {
-        let attempt = builder(&place).mountpoint(other.mnt()).configure(|options| options.state = state);
-        let error = attempt.mount().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unavailable);
-        assert!(error.to_string().contains("another volume of"), "{error}");
-    }
+    let states = [StateFile::None, StateFile::At(other.at("state")), StateFile::At(place.at("state.json"))];
+    // At once: each of them waits for a while, in case the first is ending.
+    std::thread::scope(|scope| {
+        for state in states {
+            let attempt = builder(&place).mountpoint(other.mnt()).configure(|options| options.state = state);
+            scope.spawn(|| {
+                let error = attempt.mount().unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Unavailable);
+                assert!(error.to_string().contains("another volume of"), "{error}");
+            });
+        }
+    });
     first.unmount().unwrap();
     second.mount().unwrap();
 }
