@@ -1,12 +1,15 @@
-//! On two processors: keeps the other one awake while one program sends requests one by one.
+//! On two processors: keeps them awake while requests come in quick succession.
 //!
-//! Such a program and the FUSE thread take turns. If the other processor is idle, the kernel wakes whoever is next over
+//! A program that is alone and the FUSE thread take turns. If the other processor is idle, the kernel wakes whoever is next over
 //! there: a processor that sleeps, in a virtual machine, comes back after 20 to 30 us, which is more than a request of 4 KiB
 //! takes. If the other processor is busy, both stay on one, and a turn costs a switch of 2 us. So a thread keeps it busy,
 //! with nothing, and gives way to everybody (`sched_yield`).
 //!
-//! Must not know: what is asked. Invariant: it ends some microseconds after the last request that came in time, so a volume
-//! that is not in use costs nothing; several programs at once, or leisurely ones, get no company.
+//! Several programs at once keep both processors busy, nearly: the one that the FUSE thread does not run on falls asleep for a
+//! moment now and then, and to wake it takes the FUSE thread longer than a request. So it is asked to wait awake meanwhile.
+//!
+//! Must not know: what is asked. Invariant: the one ends some microseconds after the last request that came in time, the other
+//! some milliseconds after it, so a volume that is not in use costs nothing; programs that take their time get nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -16,12 +19,19 @@ use std::time::Duration;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
 use super::credit::Credit;
-use crate::time::{Clock, SimTime};
+use super::wakeful::Wakeful;
+use crate::time::{Clock, SimTime, pause};
 
 /// How soon the next request must come, counted from the end of one that took no time at all.
 const WINDOW: Duration = Duration::from_micros(50);
 /// One that took its time gives its program as many times that time: who writes 1 MiB needs longer to make the next one.
 const PATIENCE: u32 = 4;
+/// So many requests of others than the one before, all in time, are a crowd.
+const CROWD: u32 = 64;
+/// How long a crowd counts as one after its last request: the kernel is not asked more often than this.
+const CROWD_LASTS: Duration = Duration::from_millis(20);
+/// How often it is looked whether it is over.
+const CROWD_CHECK: Duration = Duration::from_millis(5);
 /// How often the thread looks at the clock: this many pauses of a processor, about a microsecond.
 const PAUSES: u32 = 32;
 
@@ -34,6 +44,8 @@ pub(super) struct Company {
     /// The thread that sent the last request.
     client: AtomicU32,
     ended: AtomicU64,
+    /// How many of the last requests speak for a crowd: up to twice [`CROWD`].
+    crowd: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -41,6 +53,8 @@ struct Shared {
     clock: Clock,
     /// When to stop, in nanoseconds.
     until: AtomicU64,
+    /// Until when there is a crowd.
+    crowd_until: AtomicU64,
     /// The processor to leave alone.
     served_on: AtomicUsize,
     /// The thread runs, or has been told to.
@@ -58,14 +72,15 @@ impl Company {
         let shared = Arc::new(Shared {
             clock: Clock::start(),
             until: AtomicU64::new(0),
+            crowd_until: AtomicU64::new(0),
             served_on: AtomicUsize::new(pair[0]),
             awake: AtomicBool::new(false),
             over: AtomicBool::new(false),
         });
         let ours = Arc::clone(&shared);
         let handle = Builder::new().name("stunfs-company".into()).spawn(move || ours.keep(pair)).ok()?;
-        let (client, ended) = (AtomicU32::new(0), AtomicU64::new(0));
-        Some(Self { shared, thread: handle.thread().clone(), credit: Credit::full(), client, ended })
+        let (client, ended, crowd) = (AtomicU32::new(0), AtomicU64::new(0), AtomicU32::new(0));
+        Some(Self { shared, thread: handle.thread().clone(), credit: Credit::full(), client, ended, crowd })
     }
 
     /// A request begins.
@@ -82,17 +97,43 @@ impl Company {
             return;
         }
         let same = self.client.swap(client, Relaxed) == client;
+        let in_time = waited <= patience;
+        self.note_crowd(now, same, in_time);
         if !self.credit.lasts() {
             return;
         }
-        self.credit.settle(same && waited <= patience);
+        self.credit.settle(same && in_time);
+        if !same {
+            return;
+        }
         self.shared.until.store((now + patience).0, Relaxed);
         self.shared.served_on.store(sched_getcpu(), Relaxed);
-        if same && !self.shared.awake.swap(true, Relaxed) {
+        if self.wake() {
             // Waking it costs something, too: it must pay more than once.
             self.credit.settle(false);
+        }
+    }
+
+    fn note_crowd(&self, now: SimTime, same: bool, in_time: bool) {
+        let crowd = match (self.crowd.load(Relaxed), same) {
+            _ if !in_time => 0,
+            (crowd, true) => crowd.saturating_sub(1),
+            (crowd, false) => (2 * CROWD).min(crowd + 1),
+        };
+        self.crowd.store(crowd, Relaxed);
+        if crowd >= CROWD {
+            self.shared.crowd_until.store((now + CROWD_LASTS).0, Relaxed);
+            self.wake();
+        }
+    }
+
+    /// Whether the thread slept.
+    fn wake(&self) -> bool {
+        let slept = !self.shared.awake.swap(true, Relaxed);
+        if slept {
             self.thread.unpark();
         }
+        slept
     }
 }
 
@@ -100,6 +141,7 @@ impl Drop for Company {
     fn drop(&mut self) {
         self.shared.over.store(true, Relaxed);
         self.shared.until.store(0, Relaxed);
+        self.shared.crowd_until.store(0, Relaxed);
         self.thread.unpark();
     }
 }
@@ -108,18 +150,27 @@ impl Shared {
     fn keep(&self, pair: [usize; 2]) {
         let mut here = None;
         while !self.over.load(Relaxed) {
-            if self.clock.now().0 >= self.until.load(Relaxed) {
+            if self.is_before(&self.until) {
+                let other = if self.served_on.load(Relaxed) == pair[0] { pair[1] } else { pair[0] };
+                if here != Some(other) {
+                    here = go_to(other).then_some(other);
+                }
+                (0..PAUSES).for_each(|_| std::hint::spin_loop());
+                yield_now();
+            } else if self.is_before(&self.crowd_until) {
+                let _in_force = Wakeful::request();
+                while self.is_before(&self.crowd_until) {
+                    pause(CROWD_CHECK);
+                }
+            } else {
                 self.awake.store(false, Relaxed);
                 park();
-                continue;
             }
-            let other = if self.served_on.load(Relaxed) == pair[0] { pair[1] } else { pair[0] };
-            if here != Some(other) {
-                here = go_to(other).then_some(other);
-            }
-            (0..PAUSES).for_each(|_| std::hint::spin_loop());
-            yield_now();
         }
+    }
+
+    fn is_before(&self, end: &AtomicU64) -> bool {
+        self.clock.now().0 < end.load(Relaxed)
     }
 }
 
@@ -145,7 +196,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::time::{pause, wait_until};
+    use crate::time::wait_until;
 
     fn company() -> Company {
         Company::on(two_processors().unwrap_or_default()).expect("a thread")
@@ -165,11 +216,29 @@ mod tests {
         assert!(wait_until(Duration::from_secs(5), Duration::from_millis(1), || !is_awake(&company)));
     }
 
+    fn spins(company: &Company) -> bool {
+        is_awake(company) && company.shared.is_before(&company.shared.until)
+    }
+
     #[test]
-    fn clients_in_turn_get_none() {
+    fn a_crowd_finds_processors_awake_and_is_not_spun_for() {
         let company = company();
-        for client in (1..1000).map(|n| 1 + n % 2) {
+        let mut clients = (1..=4).cycle();
+        assert!(wait_until(Duration::from_secs(5), Duration::ZERO, || {
+            company.ends(company.begins(), clients.next().unwrap_or(1));
+            is_awake(&company)
+        }));
+        assert!(!spins(&company));
+        assert!(company.shared.is_before(&company.shared.crowd_until));
+        assert!(wait_until(Duration::from_secs(5), Duration::from_millis(1), || !is_awake(&company)));
+    }
+
+    #[test]
+    fn two_who_take_their_time_get_nothing() {
+        let company = company();
+        for client in (0..100).map(|n| 1 + n % 2) {
             company.ends(company.begins(), client);
+            pause(Duration::from_micros(300));
             assert!(!is_awake(&company));
         }
     }

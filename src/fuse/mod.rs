@@ -18,6 +18,7 @@ mod negotiate;
 mod replies;
 mod session;
 mod signal;
+mod wakeful;
 
 pub(crate) use adapter::Adapter;
 pub use attach::find_fusermount;
