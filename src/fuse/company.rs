@@ -23,7 +23,14 @@ use super::wakeful::Wakeful;
 use crate::time::{Clock, SimTime, pause};
 
 /// How soon the next request must come, counted from the end of one that took no time at all.
-const WINDOW: Duration = Duration::from_micros(50);
+const WINDOW: Duration = Duration::from_micros(100);
+/// On one processor the next request comes sooner than this: it was made before the FUSE thread went on.
+const TOGETHER: Duration = Duration::from_micros(15);
+/// So many more that did not come so soon, of which each counts twice: the program is on the other processor. (After a request
+/// that the kernel made in between the next one is there at once, wherever the program is.) Twice as many each time that
+/// it did not help, up to [`APART_MOST`].
+const APART: u32 = 64;
+const APART_MOST: u32 = 1 << 13;
 /// One that took its time gives its program as many times that time: who writes 1 MiB needs longer to make the next one.
 const PATIENCE: u32 = 4;
 /// So many requests of others than the one before, all in time, are a crowd.
@@ -44,6 +51,10 @@ pub(super) struct Company {
     /// The thread that sent the last request.
     client: AtomicU32,
     ended: AtomicU64,
+    pair: [usize; 2],
+    /// How many of the last requests speak for two processors, and how many must.
+    apart: AtomicU32,
+    apart_limit: AtomicU32,
     /// How many of the last requests speak for a crowd: up to twice [`CROWD`].
     crowd: AtomicU32,
 }
@@ -79,8 +90,17 @@ impl Company {
         });
         let ours = Arc::clone(&shared);
         let handle = Builder::new().name("stunfs-company".into()).spawn(move || ours.keep(pair)).ok()?;
-        let (client, ended, crowd) = (AtomicU32::new(0), AtomicU64::new(0), AtomicU32::new(0));
-        Some(Self { shared, thread: handle.thread().clone(), credit: Credit::full(), client, ended, crowd })
+        Some(Self {
+            shared,
+            thread: handle.thread().clone(),
+            credit: Credit::full(),
+            client: AtomicU32::new(0),
+            ended: AtomicU64::new(0),
+            pair,
+            apart: AtomicU32::new(0),
+            apart_limit: AtomicU32::new(APART),
+            crowd: AtomicU32::new(0),
+        })
     }
 
     /// A request begins.
@@ -106,11 +126,26 @@ impl Company {
         if !same {
             return;
         }
+        self.go_where_it_is(waited);
         self.shared.until.store((now + patience).0, Relaxed);
         self.shared.served_on.store(sched_getcpu(), Relaxed);
         if self.wake() {
             // Waking it costs something, too: it must pay more than once.
             self.credit.settle(false);
+        }
+    }
+
+    /// Takes the FUSE thread, which this is, to the program. Once both are on one processor the kernel leaves them there.
+    fn go_where_it_is(&self, waited: Duration) {
+        let (before, limit) = (self.apart.load(Relaxed), self.apart_limit.load(Relaxed));
+        let apart = if waited > TOGETHER { before + 2 } else { before.saturating_sub(1) };
+        self.apart.store(apart % limit, Relaxed);
+        if apart >= limit {
+            self.apart_limit.store((2 * limit).min(APART_MOST), Relaxed);
+            go_to(&[other(self.pair, sched_getcpu())]);
+            go_to(&self.pair);
+        } else if apart == 0 {
+            self.apart_limit.store(APART, Relaxed);
         }
     }
 
@@ -151,9 +186,9 @@ impl Shared {
         let mut here = None;
         while !self.over.load(Relaxed) {
             if self.is_before(&self.until) {
-                let other = if self.served_on.load(Relaxed) == pair[0] { pair[1] } else { pair[0] };
-                if here != Some(other) {
-                    here = go_to(other).then_some(other);
+                let there = other(pair, self.served_on.load(Relaxed));
+                if here != Some(there) {
+                    here = go_to(&[there]).then_some(there);
                 }
                 (0..PAUSES).for_each(|_| std::hint::spin_loop());
                 yield_now();
@@ -174,11 +209,15 @@ impl Shared {
     }
 }
 
-/// Moves this thread.
-fn go_to(processor: usize) -> bool {
-    let mut only = CpuSet::new();
-    only.set(processor);
-    sched_setaffinity(None, &only).is_ok()
+fn other(pair: [usize; 2], processor: usize) -> usize {
+    if processor == pair[0] { pair[1] } else { pair[0] }
+}
+
+/// Lets this thread run on these only.
+fn go_to(processors: &[usize]) -> bool {
+    let mut set = CpuSet::new();
+    processors.iter().for_each(|processor| set.set(*processor));
+    sched_setaffinity(None, &set).is_ok()
 }
 
 fn two_processors() -> Option<[usize; 2]> {
@@ -231,6 +270,23 @@ mod tests {
         assert!(!spins(&company));
         assert!(company.shared.is_before(&company.shared.crowd_until));
         assert!(wait_until(Duration::from_secs(5), Duration::from_millis(1), || !is_awake(&company)));
+    }
+
+    /// The FUSE thread, here the test's, goes to the other processor and may then run on both as before.
+    #[test]
+    fn a_program_on_the_other_processor_is_followed_and_less_often_if_that_does_not_help() {
+        let Some(pair) = two_processors() else { return eprintln!("left out: not two processors") };
+        let company = Company::on(pair).expect("a thread");
+        let is_apart = || company.apart_limit.load(Relaxed) > APART;
+        assert!(wait_until(Duration::from_secs(5), Duration::from_micros(30), || {
+            company.ends(company.begins(), 7);
+            is_apart()
+        }));
+        assert_eq!(two_processors(), Some(pair));
+        assert!(wait_until(Duration::from_secs(5), Duration::ZERO, || {
+            company.ends(company.begins(), 7);
+            !is_apart()
+        }));
     }
 
     #[test]
