@@ -2,11 +2,13 @@
 //!
 //! Must not know: what commands do. Invariant: every sub-command that is not hidden has a page.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, Command};
 use clap_complete::Shell;
+use clap_mangen::Man;
 
 use super::exit::FINE;
 use super::output;
@@ -34,7 +36,16 @@ pub(crate) fn completions(args: &CompletionsArgs) -> anyhow::Result<u8> {
 
 pub(crate) fn man(args: &ManArgs) -> anyhow::Result<u8> {
     std::fs::create_dir_all(&args.dir).with_context(|| format!("cannot make {}", args.dir.display()))?;
-    clap_mangen::generate_to(super::command(), &args.dir)
-        .with_context(|| format!("cannot write to {}", args.dir.display()))?;
+    let mut command = super::command().disable_help_subcommand(true);
+    command.build();
+    pages(&command, &args.dir).with_context(|| format!("cannot write to {}", args.dir.display()))?;
     Ok(FINE)
+}
+
+/// A page for the command and for each below it. All end with the program's name and version.
+fn pages(command: &Command, dir: &Path) -> io::Result<()> {
+    let mut shown = command.get_subcommands().filter(|sub| !sub.is_hide_set());
+    shown.try_for_each(|sub| pages(sub, dir))?;
+    let page = Man::new(command.clone()).source(concat!("stunfs ", env!("CARGO_PKG_VERSION"))).manual("stunfs");
+    page.generate_to(dir).map(|_path| ())
 }

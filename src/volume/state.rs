@@ -6,7 +6,7 @@
 //! replaced as a whole or not at all, and a volume that finds `clean: false` never starts with less pool use than the
 //! last session had (if the machine crashed: than it had half a minute before, since the bound is not synced).
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -71,7 +71,7 @@ impl StateStore {
     /// Finds and locks the state of `backing` (an absolute path without symlinks).
     ///
     /// Fails with `WouldBlock` if another volume of the same backing is mounted, with `InvalidInput` if the file would
-    /// stand inside the backing.
+    /// stand inside the backing, or is another backing's that is there still.
     pub(super) fn open(choice: &StateFile, backing: &Path) -> io::Result<Self> {
         let path = match choice {
             StateFile::None => None,
@@ -81,6 +81,7 @@ impl StateStore {
         let born = std::fs::metadata(backing)?.created().ok();
         let directory = lock_directory(backing)?;
         let lock = path.as_deref().map(|path| lock_beside(path, backing)).transpose()?;
+        path.as_deref().map_or(Ok(()), |path| refuse_if_anothers(path, backing))?;
         Ok(Self { path, backing: backing.into(), born, lock, directory, warned: AtomicBool::new(false) })
     }
 
@@ -197,6 +198,21 @@ fn lock_beside(path: &Path, backing: &Path) -> io::Result<File> {
     }
 }
 
+/// Refuses a state file that belongs to another backing, which would lose what it knows of its pool.
+fn refuse_if_anothers(path: &Path, backing: &Path) -> io::Result<()> {
+    let ours = std::fs::metadata(backing)?;
+    let saved = std::fs::read(path).ok().and_then(|text| serde_json::from_slice::<Saved>(&text).ok());
+    let is_anothers = |saved: &Saved| {
+        let is_ours = |found: &Metadata| (found.dev(), found.ino()) == (ours.dev(), ours.ino());
+        std::fs::metadata(&saved.backing).is_ok_and(|found| !is_ours(&found) && found.created().ok() == saved.born)
+    };
+    let Some(other) = saved.filter(is_anothers) else { return Ok(()) };
+    let (path, other) = (path.display(), other.backing.display());
+    let text =
+        format!("the state file {path} is that of another backing, {other}; choose another --state, or remove it");
+    Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+}
+
 const fn crashed(floor: Bytes, reason: String) -> Left {
     Left::Crashed { floor, reason }
 }
@@ -259,6 +275,20 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("state.json"), b"{\"version\":").unwrap();
         assert!(matches!(store(directory.path()).load(), Left::Crashed { .. }));
+    }
+
+    /// It was overwritten without a word.
+    #[test]
+    fn regression_the_state_of_another_backing_was_overwritten() {
+        let temporary = tempfile::tempdir().unwrap();
+        store(temporary.path()).mark_open(Bytes(7)).unwrap();
+        let other = temporary.path().join("other");
+        std::fs::create_dir(&other).unwrap();
+        let choice = StateFile::At(temporary.path().join("state.json"));
+        let error = StateStore::open(&choice, &other).unwrap_err();
+        assert!(error.to_string().contains("another backing, /"), "{error}");
+        std::fs::remove_dir(temporary.path().join("backing")).unwrap();
+        StateStore::open(&choice, &other).expect("the other one is gone");
     }
 
     #[test]
