@@ -33,6 +33,8 @@ const APART: u32 = 64;
 const APART_MOST: u32 = 1 << 13;
 /// One that took its time gives its program as many times that time: who writes 1 MiB needs longer to make the next one.
 const PATIENCE: u32 = 4;
+/// But no more than this: a file of gigabytes that was removed is no sign of what comes next.
+const MOST_PATIENCE: Duration = Duration::from_millis(1);
 /// So many requests of others than the one before, all in time, are a crowd.
 const CROWD: u32 = 64;
 /// How long a crowd counts as one after its last request: the kernel is not asked more often than this.
@@ -111,7 +113,7 @@ impl Company {
     /// A request of the thread `client` is over (0: the kernel's own, which tells nothing).
     pub(super) fn ends(&self, begun: SimTime, client: u32) {
         let now = self.shared.clock.now();
-        let patience = WINDOW + now.since(begun) * PATIENCE;
+        let patience = (WINDOW + now.since(begun) * PATIENCE).min(MOST_PATIENCE);
         let waited = begun.since(SimTime(self.ended.swap(now.0, Relaxed)));
         if client == 0 {
             return;
@@ -287,6 +289,18 @@ mod tests {
             company.ends(company.begins(), 7);
             !is_apart()
         }));
+    }
+
+    #[test]
+    fn after_a_long_request_company_leaves_as_soon_as_after_others() {
+        let company = company();
+        pause(Duration::from_millis(500));
+        for _ in 0..9 {
+            company.ends(SimTime::ZERO, 7); // it took half a second
+        }
+        let until = SimTime(company.shared.until.load(Relaxed));
+        assert!(until.since(company.begins()) <= MOST_PATIENCE);
+        assert!(wait_until(Duration::from_secs(5), Duration::from_millis(1), || !is_awake(&company)));
     }
 
     #[test]
