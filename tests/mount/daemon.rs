@@ -59,7 +59,8 @@ fn regression_no_mount_right_after_an_umount() {
     let (place, other) = (Place::new(), Place::new());
     let again = |backing: &Path, args: &[&str]| {
         let mut command = stunfs();
-        command.args(["mount", "--daemon", "--first-write", "1ms"]).args(args).arg("--state").arg(place.at("state"));
+        let state = backing.with_file_name("state");
+        command.args(["mount", "--daemon", "--first-write", "1ms"]).args(args).arg("--state").arg(state);
         let output = command.arg("--").arg(backing).arg(place.mnt()).output().unwrap();
         assert!(output.status.success(), "{}", text(&output));
         fs::write(place.mnt().join("file"), b"x").unwrap();
