@@ -13,11 +13,7 @@ need_fuse
 work=$target/bench/accuracy.$$
 stunfs_pid=''
 
-tear_down() {
-    end_mount "$work/volume" "$stunfs_pid"
-    rm -rf --one-file-system "$work"
-}
-at_end tear_down
+at_end end_work
 
 # latencies NAME RW: one a line, in nanoseconds. Each write takes a grain of its own.
 latencies() {

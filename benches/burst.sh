@@ -13,11 +13,7 @@ need_fuse
 work=${WORK:-$target/bench}/burst.$$ # WORK=/dev/shm: the disk is no limit
 stunfs_pid=''
 
-tear_down() {
-    end_mount "$work/volume" "$stunfs_pid"
-    rm -rf --one-file-system "$work"
-}
-at_end tear_down
+at_end end_work
 
 # burst TITLE EXPECTED_SECONDS|- OPTION...: a table row.
 burst() {

@@ -13,13 +13,7 @@ need_fuse
 work=$target/bench/events.$$
 stunfs_pid=''
 
-tear_down() {
-    unmount "$work/volume" || true
-    stop "$stunfs_pid" 5
-    rm -rf --one-file-system "$work"
-}
-trap tear_down EXIT
-trap 'exit 130' INT TERM
+at_end end_work
 
 # rate ARM: writes a second on a fresh volume; `with` writes events, and has one for each write.
 rate() {

@@ -13,13 +13,7 @@ need_fuse
 work=$target/bench/large.$$
 stunfs_pid=''
 
-tear_down() {
-    unmount "$work/volume" || true
-    stop "$stunfs_pid" 5
-    rm -rf --one-file-system "$work"
-}
-trap tear_down EXIT
-trap 'exit 130' INT TERM
+at_end end_work
 
 # 1,000 files to a directory, of a few bytes each, and the image with some data in it.
 furnish() {

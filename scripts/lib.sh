@@ -98,6 +98,13 @@ at_end() {
     trap 'exit 130' INT TERM
 }
 
+# end_work: at the end of a script that has one volume, in $work.
+# shellcheck disable=SC2154 # it is set by those who source this
+end_work() {
+    end_mount "$work/volume" "$stunfs_pid"
+    rm -rf --one-file-system "$work"
+}
+
 # mount_stunfs BACKING MOUNTPOINT [OPTION...]: mounts and waits until it is usable; sets stunfs_pid.
 # The daemon's messages go to MOUNTPOINT.log.
 mount_stunfs() {
