@@ -169,6 +169,7 @@ fn restore(config: &ModelConfig, state: &StateStore) -> Result<Restored, VolumeE
         Ok(Restored { model, rebuilt: Some(reason) })
     };
     match state.load() {
+        Left::Anothers { refusal } => Err(VolumeError::usage(refusal)),
         // Nothing is taken over that could be rebuilt.
         _ if config.cold => Ok(Restored { model: fresh()?, rebuilt: None }),
         Left::Nothing => Ok(Restored { model: fresh()?, rebuilt: None }),

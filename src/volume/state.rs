@@ -6,7 +6,7 @@
 //! replaced as a whole or not at all, and a volume that finds `clean: false` never starts with less pool use than the
 //! last session had (if the machine crashed: than it had half a minute before, since the bound is not synced).
 
-use std::fs::{DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -53,6 +53,11 @@ pub(super) enum Left {
         /// Why, for the event.
         reason: String,
     },
+    /// The file belongs to another backing, which is there still and would lose what it knows of its pool.
+    Anothers {
+        /// What to tell the user.
+        refusal: String,
+    },
 }
 
 /// The state file of a mounted volume. It and the backing are locked against a second volume.
@@ -71,7 +76,7 @@ impl StateStore {
     /// Finds and locks the state of `backing` (an absolute path without symlinks).
     ///
     /// Fails with `WouldBlock` if another volume of the same backing is mounted, with `InvalidInput` if the file would
-    /// stand inside the backing, or is another backing's that is there still.
+    /// stand inside the backing.
     pub(super) fn open(choice: &StateFile, backing: &Path) -> io::Result<Self> {
         let path = match choice {
             StateFile::None => None,
@@ -81,7 +86,6 @@ impl StateStore {
         let born = std::fs::metadata(backing)?.created().ok();
         let directory = lock_directory(backing)?;
         let lock = path.as_deref().map(|path| lock_beside(path, backing)).transpose()?;
-        path.as_deref().map_or(Ok(()), |path| refuse_if_anothers(path, backing))?;
         Ok(Self { path, backing: backing.into(), born, lock, directory, warned: AtomicBool::new(false) })
     }
 
@@ -103,6 +107,13 @@ impl StateStore {
         };
         match serde_json::from_slice::<Saved>(&text) {
             Err(error) => crashed(self.floor(), format!("{} cannot be understood: {error}", path.display())),
+            Ok(saved) if self.is_anothers(&saved) => {
+                let (path, other) = (path.display(), saved.backing.display());
+                let refusal = format!(
+                    "the state file {path} is that of another backing, {other}; choose another --state, or remove it"
+                );
+                Left::Anothers { refusal }
+            }
             Ok(saved) if saved.version != VERSION => {
                 crashed(self.floor_of(&saved), format!("{} has another version", path.display()))
             }
@@ -110,6 +121,13 @@ impl StateStore {
             Ok(Saved { clean: true, books: Some(books), .. }) => Left::Clean(Box::new(books)),
             Ok(saved) => crashed(self.floor_of(&saved), "the last session did not end cleanly".into()),
         }
+    }
+
+    /// A backing that has another name now is no other one.
+    fn is_anothers(&self, saved: &Saved) -> bool {
+        let (theirs, ours) = (std::fs::metadata(&saved.backing), self.directory.metadata());
+        let (Ok(theirs), Ok(ours)) = (theirs, ours) else { return false };
+        (theirs.dev(), theirs.ino()) != (ours.dev(), ours.ino()) && theirs.created().ok() == saved.born
     }
 
     fn floor_of(&self, saved: &Saved) -> Bytes {
@@ -198,21 +216,6 @@ fn lock_beside(path: &Path, backing: &Path) -> io::Result<File> {
     }
 }
 
-/// Refuses a state file that belongs to another backing, which would lose what it knows of its pool.
-fn refuse_if_anothers(path: &Path, backing: &Path) -> io::Result<()> {
-    let ours = std::fs::metadata(backing)?;
-    let saved = std::fs::read(path).ok().and_then(|text| serde_json::from_slice::<Saved>(&text).ok());
-    let is_anothers = |saved: &Saved| {
-        let is_ours = |found: &Metadata| (found.dev(), found.ino()) == (ours.dev(), ours.ino());
-        std::fs::metadata(&saved.backing).is_ok_and(|found| !is_ours(&found) && found.created().ok() == saved.born)
-    };
-    let Some(other) = saved.filter(is_anothers) else { return Ok(()) };
-    let (path, other) = (path.display(), other.backing.display());
-    let text =
-        format!("the state file {path} is that of another backing, {other}; choose another --state, or remove it");
-    Err(io::Error::new(io::ErrorKind::InvalidInput, text))
-}
-
 const fn crashed(floor: Bytes, reason: String) -> Left {
     Left::Crashed { floor, reason }
 }
@@ -285,10 +288,11 @@ mod tests {
         let other = temporary.path().join("other");
         std::fs::create_dir(&other).unwrap();
         let choice = StateFile::At(temporary.path().join("state.json"));
-        let error = StateStore::open(&choice, &other).unwrap_err();
-        assert!(error.to_string().contains("another backing, /"), "{error}");
+        let ours = StateStore::open(&choice, &other).unwrap();
+        let Left::Anothers { refusal } = ours.load() else { panic!("not refused") };
+        assert!(refusal.contains("another backing, /"), "{refusal}");
         std::fs::remove_dir(temporary.path().join("backing")).unwrap();
-        StateStore::open(&choice, &other).expect("the other one is gone");
+        assert!(!matches!(ours.load(), Left::Anothers { .. }), "the other one is gone");
     }
 
     #[test]
