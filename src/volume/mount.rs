@@ -143,13 +143,16 @@ fn wait_for_predecessor(options: &VolumeOptions) {
 }
 
 fn open_state(options: &VolumeOptions) -> Result<StateStore, VolumeError> {
-    let mut opened = StateStore::open(&options.state, &options.backing);
+    let open = || StateStore::open(&options.state, &options.backing);
+    let is_taken = |opened: &std::io::Result<StateStore>| {
+        opened.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    };
+    let mut opened = open();
     wait_until(PREDECESSOR, LOOK, || {
-        let taken = opened.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
-        if taken {
-            opened = StateStore::open(&options.state, &options.backing);
+        if is_taken(&opened) {
+            opened = open();
         }
-        !taken
+        !is_taken(&opened)
     });
     opened.map_err(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => VolumeError::new(ErrorKind::Unavailable, error.to_string()),
