@@ -53,7 +53,6 @@ pub(super) struct Company {
     /// The thread that sent the last request.
     client: AtomicU32,
     ended: AtomicU64,
-    pair: [usize; 2],
     /// How many of the last requests speak for two processors, and how many must.
     apart: AtomicU32,
     apart_limit: AtomicU32,
@@ -64,6 +63,7 @@ pub(super) struct Company {
 #[derive(Debug)]
 struct Shared {
     clock: Clock,
+    pair: [usize; 2],
     /// When to stop, in nanoseconds.
     until: AtomicU64,
     /// Until when there is a crowd.
@@ -84,6 +84,7 @@ impl Company {
     fn on(pair: [usize; 2]) -> Option<Self> {
         let shared = Arc::new(Shared {
             clock: Clock::start(),
+            pair,
             until: AtomicU64::new(0),
             crowd_until: AtomicU64::new(0),
             served_on: AtomicUsize::new(pair[0]),
@@ -91,14 +92,13 @@ impl Company {
             over: AtomicBool::new(false),
         });
         let ours = Arc::clone(&shared);
-        let handle = Builder::new().name("stunfs-company".into()).spawn(move || ours.keep(pair)).ok()?;
+        let handle = Builder::new().name("stunfs-company".into()).spawn(move || ours.keep()).ok()?;
         Some(Self {
             shared,
             thread: handle.thread().clone(),
             credit: Credit::full(),
             client: AtomicU32::new(0),
             ended: AtomicU64::new(0),
-            pair,
             apart: AtomicU32::new(0),
             apart_limit: AtomicU32::new(APART),
             crowd: AtomicU32::new(0),
@@ -144,8 +144,8 @@ impl Company {
         self.apart.store(apart % limit, Relaxed);
         if apart >= limit {
             self.apart_limit.store((2 * limit).min(APART_MOST), Relaxed);
-            go_to(&[other(self.pair, sched_getcpu())]);
-            go_to(&self.pair);
+            go_to(&[self.shared.other(sched_getcpu())]);
+            go_to(&self.shared.pair);
         } else if apart == 0 {
             self.apart_limit.store(APART, Relaxed);
         }
@@ -184,11 +184,11 @@ impl Drop for Company {
 }
 
 impl Shared {
-    fn keep(&self, pair: [usize; 2]) {
+    fn keep(&self) {
         let mut here = None;
         while !self.over.load(Relaxed) {
             if self.is_before(&self.until) {
-                let there = other(pair, self.served_on.load(Relaxed));
+                let there = self.other(self.served_on.load(Relaxed));
                 if here != Some(there) {
                     here = go_to(&[there]).then_some(there);
                 }
@@ -206,13 +206,13 @@ impl Shared {
         }
     }
 
+    fn other(&self, processor: usize) -> usize {
+        if processor == self.pair[0] { self.pair[1] } else { self.pair[0] }
+    }
+
     fn is_before(&self, end: &AtomicU64) -> bool {
         self.clock.now().0 < end.load(Relaxed)
     }
-}
-
-fn other(pair: [usize; 2], processor: usize) -> usize {
-    if processor == pair[0] { pair[1] } else { pair[0] }
 }
 
 /// Lets this thread run on these only.
