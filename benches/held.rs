@@ -16,7 +16,7 @@ use std::time::Duration;
 use clap::Parser;
 use hdrhistogram::Histogram;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
-use stunfs::control::{Client, Reply};
+use stunfs::control::{Client, HttpReply};
 use stunfs::time::{Clock, Deadline, SimTime, pause};
 
 const BLOCK: usize = 4096;
@@ -182,7 +182,7 @@ fn measure_control(options: &Options, clock: &Clock) -> io::Result<()> {
     for _ in 0..options.seconds * 100 {
         let next = Deadline::after(Duration::from_millis(10));
         let begin = clock.now();
-        let status = client.get("/v1/status").and_then(Reply::ok).map_err(io::Error::other)?;
+        let status = client.get("/v1/status").and_then(HttpReply::ok).map_err(io::Error::other)?;
         record(&mut took, clock.now().since(begin))?;
         if status["held"]["total"] != options.writers {
             return Err(io::Error::other(format!("{} are held, not {}", status["held"]["total"], options.writers)));

@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use stunfs::model::{Access, FileKey, Latency, Model, ModelConfig, Op, Placement, Release};
+use stunfs::model::{Access, FileKey, Latency, Model, ModelConfig, ModelOp, Placement, Release};
 use stunfs::seed::{DrawKey, Stream};
 use stunfs::time::SimTime;
 use stunfs::units::{ByteRange, Bytes, GrainSize};
@@ -207,7 +207,7 @@ fn processor_time() -> Duration {
 }
 
 fn write(model: &mut Model, file: FileKey, now: SimTime, range: ByteRange) {
-    model.submit(now, Op { access: Access::Write(file, range), selected: true });
+    model.submit(now, ModelOp { access: Access::Write(file, range), selected: true });
 }
 
 /// Some number that looks random.

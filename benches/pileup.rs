@@ -19,11 +19,18 @@ use stunfs::observe::kmsg::source::{Begin, Follower};
 use stunfs::observe::kmsg::{HungTask, What};
 use stunfs::time::{Clock, pause};
 use stunfs::units::{Bytes, parse_duration};
-use stunfs::workload::{Kind, Op, Report, WorkloadOptions, run};
+use stunfs::workload::{WorkloadOptions, WorkloadReport, WriterKind, WriterOp, run};
 
 /// Who runs, each in a directory of its own. XFS puts new directories into its (four) allocation groups in turn: churn
 /// shares the buffers of its group with the first fluentd, as many do on a node with hundreds of directories.
-const WRITERS: [Kind; 6] = [Kind::Fluentd, Kind::Fluentd, Kind::Fluentd, Kind::Logger, Kind::Churn, Kind::Reader];
+const WRITERS: [WriterKind; 6] = [
+    WriterKind::Fluentd,
+    WriterKind::Fluentd,
+    WriterKind::Fluentd,
+    WriterKind::Logger,
+    WriterKind::Churn,
+    WriterKind::Reader,
+];
 
 /// Runs once, where `kernel.hung_task_timeout_secs` is 5; prints one line: `reports=N NEEDLE=N by=fluentd:2,churn:1 first_s=9.8
 /// worst_read_ms=31 ...`.
@@ -49,7 +56,7 @@ struct Args {
     duration: Duration,
     /// Which writers sync: fluentd each chunk, the logger and churn each record
     #[arg(long, value_delimiter = ',')]
-    fsync: Vec<Kind>,
+    fsync: Vec<WriterKind>,
     /// Seed of the writers
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -88,7 +95,7 @@ fn one_run(args: &Args) -> Outcome<String> {
     let found = watch(args.duration)?;
     stop.store(true, Ordering::Relaxed);
     disk.volume().release();
-    let reports: Vec<Report> = writers.into_iter().filter_map(|writer| writer.join().ok().flatten()).collect();
+    let reports: Vec<WorkloadReport> = writers.into_iter().filter_map(|writer| writer.join().ok().flatten()).collect();
     let held = disk.down()?.held;
     Ok(format!("{} held={held}", summary(args, &found, &reports)))
 }
@@ -100,7 +107,7 @@ fn bring_up(args: &Args) -> Outcome<Disk> {
     Ok(volume.disk(args.fs, Bytes::gib(4)).up()?)
 }
 
-type Writer = JoinHandle<Option<Report>>;
+type Writer = JoinHandle<Option<WorkloadReport>>;
 
 fn start_all(args: &Args, path: &Path, stop: &Arc<AtomicBool>) -> Outcome<Vec<Writer>> {
     let mut writers = Vec::new();
@@ -112,11 +119,11 @@ fn start_all(args: &Args, path: &Path, stop: &Arc<AtomicBool>) -> Outcome<Vec<Wr
     Ok(writers)
 }
 
-fn start(args: &Args, path: &Path, kind: Kind, stop: &Arc<AtomicBool>) -> Writer {
+fn start(args: &Args, path: &Path, kind: WriterKind, stop: &Arc<AtomicBool>) -> Writer {
     let usual = WorkloadOptions::new(kind, path);
     let duration = args.warm_up + args.duration + Duration::from_secs(30);
     // Churn must be fast: only then does XFS reuse extents so soon that it has to force its log first.
-    let every = if kind == Kind::Churn { None } else { usual.every };
+    let every = if kind == WriterKind::Churn { None } else { usual.every };
     let options =
         WorkloadOptions { seed: args.seed, duration, every, fsync: args.fsync.contains(&kind), verify: false, ..usual };
     let stop = Arc::clone(stop);
@@ -152,7 +159,7 @@ fn watch(duration: Duration) -> Outcome<Vec<Hung>> {
     }
 }
 
-fn summary(args: &Args, found: &[Hung], reports: &[Report]) -> String {
+fn summary(args: &Args, found: &[Hung], reports: &[WorkloadReport]) -> String {
     let has = |hung: &&Hung| hung.task.frames.iter().any(|frame| frame.contains(&args.needle));
     let matching: Vec<&Hung> = found.iter().filter(has).collect();
     let mut by = BTreeMap::<&str, u32>::new();
@@ -161,7 +168,7 @@ fn summary(args: &Args, found: &[Hung], reports: &[Report]) -> String {
     }
     let by: Vec<String> = by.into_iter().map(|(task, times)| format!("{task}:{times}")).collect();
     let first = matching.first().map_or("-".to_owned(), |hung| format!("{:.1}", hung.after.as_secs_f64()));
-    let worst = |of: fn(Op) -> bool| {
+    let worst = |of: fn(WriterOp) -> bool| {
         let all = reports.iter().flat_map(|report| &report.ops).filter(|(op, _)| of(**op));
         all.map(|(_, times)| times.max_us).max().unwrap_or(0) / 1000
     };
@@ -174,7 +181,7 @@ fn summary(args: &Args, found: &[Hung], reports: &[Report]) -> String {
         args.needle,
         matching.len(),
         if by.is_empty() { "-".to_owned() } else { by.join(",") },
-        worst(|op| op == Op::Read),
-        worst(|op| op != Op::Read)
+        worst(|op| op == WriterOp::Read),
+        worst(|op| op != WriterOp::Read)
     )
 }

@@ -1,6 +1,6 @@
 //! Bytes that the model takes: counted at the allocator, in a process that does nothing else.
 //!
-//! Must not know: how the model keeps its books. Invariant: one test, since it counts what the whole process allocates.
+//! Must not know: how the model keeps its mapping. Invariant: one test, since it counts what the whole process allocates.
 //!
 //! A file is filled grain by grain at random, as much of a 500 GB disk as a debug build does in a few seconds. What that takes
 //! for each grain holds for the whole disk: addresses have the same number of bytes. `cargo bench --bench model` fills all of it.
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
-use stunfs::model::{Access, FileKey, Model, ModelConfig, Op, Placement};
+use stunfs::model::{Access, FileKey, Model, ModelConfig, ModelOp, Placement};
 use stunfs::time::SimTime;
 use stunfs::units::{ByteRange, Bytes, GrainSize};
 
@@ -58,7 +58,7 @@ fn bytes_per_grain(placement: Placement, grain: Bytes, grains: u64) -> (f64, f64
     let mut model = Model::new(config).expect("a model");
     let range = |n: u64| ByteRange::at(n * grain.0, grain.0);
     for n in &order {
-        model.submit(SimTime::ZERO, Op { access: Access::Write(FILE, range(*n)), selected: true });
+        model.submit(SimTime::ZERO, ModelOp { access: Access::Write(FILE, range(*n)), selected: true });
     }
     assert_eq!(model.snapshot(SimTime::ZERO).provisioned, grains);
     let full = per_grain();

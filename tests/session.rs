@@ -19,7 +19,7 @@ use std::time::Duration;
 use common::{Mounted, SOON, TICK, can_mount, is_mounted, is_running, mount, state_of};
 use rustix::process::{Pid, Signal, kill_process};
 use stunfs::fs::CacheMode;
-use stunfs::fuse::{Ending, MountError, Unmounted, check};
+use stunfs::fuse::{Ending, MountError, UnmountOutcome, check};
 use stunfs::time::{pause, wait_until};
 
 /// Nothing may be left of a killed daemon after this.
@@ -37,7 +37,7 @@ fn files_come_and_go_in_every_cache_mode() {
         fs::write(mounted.path("dir/file"), &data).unwrap();
         assert!(fs::read(mounted.path("dir/file")).unwrap() == data);
         fs::rename(mounted.path("dir/file"), mounted.path("moved")).unwrap();
-        assert_eq!(mounted.session.unmount(SOON).unwrap(), Unmounted::Clean);
+        assert_eq!(mounted.session.unmount(SOON).unwrap(), UnmountOutcome::Clean);
         assert!(fs::read(mounted.backing.path().join("moved")).unwrap() == data, "{cache:?}");
     }
 }
@@ -57,7 +57,7 @@ fn open_files_do_not_keep_it_from_going() {
     let Some(mounted) = Mounted::new(CacheMode::Through, 2) else { return };
     let file = File::create(mounted.path("file")).unwrap();
     file.write_all_at(b"acknowledged", 0).unwrap();
-    assert_eq!(mounted.session.unmount(Duration::from_millis(100)).unwrap(), Unmounted::Aborted);
+    assert_eq!(mounted.session.unmount(Duration::from_millis(100)).unwrap(), UnmountOutcome::Aborted);
     assert!(!is_mounted(mounted.session.mountpoint()));
     assert!(file.write_all_at(b"too late", 0).is_err());
     assert_eq!(fs::read(mounted.backing.path().join("file")).unwrap(), b"acknowledged");
@@ -100,7 +100,7 @@ fn a_killed_daemon_leaves_nothing_behind() {
             assert!(kept >= bytes, "round {round}, file {n}: {bytes} acknowledged, {kept} there");
         }
         let (session, guard) = mount(daemon.backing.path(), daemon.mountpoint.path(), CacheMode::Through, 2);
-        assert_eq!(session.unmount(SOON).unwrap(), Unmounted::Clean);
+        assert_eq!(session.unmount(SOON).unwrap(), UnmountOutcome::Clean);
         assert!(guard.dismiss(SOON));
     }
 }

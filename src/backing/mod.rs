@@ -24,7 +24,7 @@ pub use names::{
     check_name, create, link, make_dir, make_node, make_symlink, open_path, open_root, remove, rename, stat_name,
 };
 pub use object::Object;
-pub use scan::{Found, ScanSummary, scan, whole_blocks};
+pub use scan::{FoundFile, ScanSummary, scan, whole_blocks};
 pub use thread::{Favour, favour_this_thread, masked_by_thread, set_nice, unshare_fs};
 
 /// What the kernel says of an object.

@@ -15,7 +15,7 @@ use super::{DirStream, Errno, Result};
 
 /// A regular file that the walk came across.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundFile {
     /// Device.
     pub dev: u64,
     /// Inode.
@@ -44,7 +44,7 @@ pub fn whole_blocks(sectors: u64, size: u64) -> u64 {
 }
 
 /// Walks over everything below `root` and tells `found` of each regular file, until the end or until `stop` is set.
-pub fn scan(root: impl AsFd, stop: &AtomicBool, mut found: impl FnMut(Found)) -> Result<ScanSummary> {
+pub fn scan(root: impl AsFd, stop: &AtomicBool, mut found: impl FnMut(FoundFile)) -> Result<ScanSummary> {
     let top = open_dir(root, OsStr::new("."))?;
     let dev = rustix::fs::fstat(&top)?.st_dev;
     let mut walk = Walk { dev, linked: HashSet::new(), summary: ScanSummary::default() };
@@ -74,7 +74,7 @@ struct Walk {
 
 impl Walk {
     /// Goes on in `dir` up to the next directory in it; `None` at its end.
-    fn next_dir(&mut self, dir: &mut DirStream, found: &mut impl FnMut(Found)) -> Result<Option<OwnedFd>> {
+    fn next_dir(&mut self, dir: &mut DirStream, found: &mut impl FnMut(FoundFile)) -> Result<Option<OwnedFd>> {
         loop {
             let Some(entry) = dir.peek()? else { return Ok(None) };
             let (kind, name) = (entry.kind, entry.name.to_owned());
@@ -104,7 +104,7 @@ impl Walk {
         }
     }
 
-    fn file(&mut self, dir: &DirStream, name: &OsStr, found: &mut impl FnMut(Found)) {
+    fn file(&mut self, dir: &DirStream, name: &OsStr, found: &mut impl FnMut(FoundFile)) {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
         let wanted = StatxFlags::TYPE | StatxFlags::NLINK | StatxFlags::INO | StatxFlags::SIZE | StatxFlags::BLOCKS;
         // Removed since: nothing to tell of.
@@ -117,7 +117,7 @@ impl Walk {
         let data_bytes = whole_blocks(stat.stx_blocks, stat.stx_size);
         self.summary.files += 1;
         self.summary.data_bytes += data_bytes;
-        found(Found { dev, ino: stat.stx_ino, data_bytes });
+        found(FoundFile { dev, ino: stat.stx_ino, data_bytes });
     }
 }
 

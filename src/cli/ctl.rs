@@ -32,11 +32,11 @@ pub(crate) struct CtlArgs {
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
-    action: Action,
+    action: CtlAction,
 }
 
 #[derive(Debug, Subcommand)]
-enum Action {
+enum CtlAction {
     /// What the volume does, and who is held now
     Status {
         /// List at most this many held operations
@@ -102,7 +102,7 @@ pub(crate) fn run(args: &CtlArgs) -> anyhow::Result<u8> {
     let socket = find_socket(args.socket.as_deref().or(args.mountpoint.as_deref()))?;
     let client = Client::connect(&socket)?;
     match &args.action {
-        Action::Events { follow, since } => print_events(client, *since, *follow, args.json)?,
+        CtlAction::Events { follow, since } => print_events(client, *since, *follow, args.json)?,
         action => {
             let reply = ask(client, action, &body)?;
             if args.json { output::print_json(&reply)? } else { output::print(&text(action, reply)?).map(|_| ())? }
@@ -112,11 +112,11 @@ pub(crate) fn run(args: &CtlArgs) -> anyhow::Result<u8> {
 }
 
 /// What the request says; checked here as far as that goes without the volume.
-fn body(action: &Action) -> anyhow::Result<Value> {
+fn body(action: &CtlAction) -> anyhow::Result<Value> {
     Ok(match action {
-        Action::Set { changes } => serde_json::to_value(self::changes(changes)?)?,
-        Action::Stun { duration: Some(duration) } => json!({ "for": duration }),
-        Action::Grow { pool } => json!({ "pool": pool }),
+        CtlAction::Set { changes } => serde_json::to_value(self::changes(changes)?)?,
+        CtlAction::Stun { duration: Some(duration) } => json!({ "for": duration }),
+        CtlAction::Grow { pool } => json!({ "pool": pool }),
         _ => json!({}),
     })
 }
@@ -130,48 +130,48 @@ fn changes(texts: &[String]) -> Result<Settings, SettingsError> {
     Ok(settings)
 }
 
-fn ask(client: Client, action: &Action, body: &Value) -> anyhow::Result<Value> {
+fn ask(client: Client, action: &CtlAction, body: &Value) -> anyhow::Result<Value> {
     let path = match action {
-        Action::Status { limit } => return Ok(client.get(&format!("/v1/status?limit={limit}"))?.ok()?),
-        Action::Set { .. } => "/v1/set",
-        Action::Arm => "/v1/arm",
-        Action::Disarm => "/v1/disarm",
-        Action::Stun { .. } => "/v1/stun",
-        Action::Resume => "/v1/resume",
-        Action::Release => "/v1/release",
-        Action::Discard => "/v1/discard",
-        Action::Grow { .. } => "/v1/grow",
-        Action::Events { .. } => "/v1/events",
-        Action::Stop => "/v1/stop",
+        CtlAction::Status { limit } => return Ok(client.get(&format!("/v1/status?limit={limit}"))?.ok()?),
+        CtlAction::Set { .. } => "/v1/set",
+        CtlAction::Arm => "/v1/arm",
+        CtlAction::Disarm => "/v1/disarm",
+        CtlAction::Stun { .. } => "/v1/stun",
+        CtlAction::Resume => "/v1/resume",
+        CtlAction::Release => "/v1/release",
+        CtlAction::Discard => "/v1/discard",
+        CtlAction::Grow { .. } => "/v1/grow",
+        CtlAction::Events { .. } => "/v1/events",
+        CtlAction::Stop => "/v1/stop",
     };
     // These answer when the last held operation is out, however long that takes.
-    let patient = matches!(action, Action::Resume | Action::Release | Action::Grow { .. });
+    let patient = matches!(action, CtlAction::Resume | CtlAction::Release | CtlAction::Grow { .. });
     let client = if patient { client.timeout(None) } else { client };
     Ok(client.post(path, body)?.ok()?)
 }
 
 /// The answer for people.
-fn text(action: &Action, reply: Value) -> anyhow::Result<String> {
+fn text(action: &CtlAction, reply: Value) -> anyhow::Result<String> {
     Ok(match action {
-        Action::Status { .. } => status::text(&read::<StatusReply>(reply)?),
-        Action::Set { changes } => format!("changed: {}\n", changes.join(" ")),
-        Action::Arm => "injection is on\n".to_owned(),
-        Action::Disarm => "injection is off; what is held stays held until its time\n".to_owned(),
-        Action::Stun { duration } => stun_text(duration.as_deref(), &read(reply)?),
-        Action::Resume => format!("resumed, {} let go\n", count(read::<ResumeReply>(reply)?.released, "operation")),
-        Action::Release => {
+        CtlAction::Status { .. } => status::text(&read::<StatusReply>(reply)?),
+        CtlAction::Set { changes } => format!("changed: {}\n", changes.join(" ")),
+        CtlAction::Arm => "injection is on\n".to_owned(),
+        CtlAction::Disarm => "injection is off; what is held stays held until its time\n".to_owned(),
+        CtlAction::Stun { duration } => stun_text(duration.as_deref(), &read(reply)?),
+        CtlAction::Resume => format!("resumed, {} let go\n", count(read::<ResumeReply>(reply)?.released, "operation")),
+        CtlAction::Release => {
             format!("all injection has ended, {} let go\n", count(read::<ReleaseReply>(reply)?.released, "operation"))
         }
-        Action::Discard => {
+        CtlAction::Discard => {
             let discarded = read::<DiscardReply>(reply)?;
             format!("{} handed back, {}\n", count(discarded.grains, "grain"), pool_text(&discarded.pool))
         }
-        Action::Grow { .. } => {
+        CtlAction::Grow { .. } => {
             let grown = read::<GrowReply>(reply)?;
             format!("{}; {} let go\n", pool_text(&grown.pool), count(grown.released, "operation"))
         }
-        Action::Stop => "the volume is ending\n".to_owned(),
-        Action::Events { .. } => String::new(),
+        CtlAction::Stop => "the volume is ending\n".to_owned(),
+        CtlAction::Events { .. } => String::new(),
     })
 }
 

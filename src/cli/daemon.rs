@@ -12,7 +12,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use stunfs::settings::{Opt, Settings};
 
-use super::exit::{self, Coded, SOFTWARE, UsageError};
+use super::exit::{self, ErrorWithCode, SOFTWARE, UsageError};
 use super::mount::Lines;
 
 /// What is to run in the background.
@@ -28,7 +28,7 @@ pub(crate) struct Daemon<'a> {
 /// The daemon's one line to the process that started it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Report {
+enum DaemonReport {
     Ready(Ready),
     Failed { code: u8, message: String },
 }
@@ -54,11 +54,11 @@ impl Daemon<'_> {
             BufReader::new(output).read_line(&mut line).context("cannot read what the daemon says")?;
         }
         match serde_json::from_str(&line) {
-            Ok(Report::Ready(ready)) => Ok(ready),
-            Ok(Report::Failed { code, message }) => {
+            Ok(DaemonReport::Ready(ready)) => Ok(ready),
+            Ok(DaemonReport::Failed { code, message }) => {
                 // It has said all; only its end is left to wait for.
                 let _ = child.wait();
-                Err(Coded { code, message }.into())
+                Err(ErrorWithCode { code, message }.into())
             }
             Err(_) => Err(ended_silently(child).into()),
         }
@@ -86,10 +86,10 @@ impl Daemon<'_> {
     }
 }
 
-fn ended_silently(mut child: Child) -> Coded {
+fn ended_silently(mut child: Child) -> ErrorWithCode {
     let how = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
     let message = format!("the daemon ended without a word ({how}); leave --daemon out to see why");
-    Coded { code: SOFTWARE, message }
+    ErrorWithCode { code: SOFTWARE, message }
 }
 
 /// In the daemon: its own session, no terminal, no directory held.
@@ -101,7 +101,7 @@ pub(crate) fn detach() -> anyhow::Result<()> {
 
 /// In the daemon: the volume is usable; from here on standard output leads nowhere.
 pub(crate) fn report_ready(lines: &Lines) -> anyhow::Result<()> {
-    report(&Report::Ready(Ready { notes: lines.notes.clone(), ready: lines.ready.clone() }))?;
+    report(&DaemonReport::Ready(Ready { notes: lines.notes.clone(), ready: lines.ready.clone() }))?;
     let nowhere = File::options().write(true).open("/dev/null").context("cannot open /dev/null")?;
     rustix::stdio::dup2_stdout(nowhere).context("cannot close standard output")
 }
@@ -110,12 +110,12 @@ pub(crate) fn report_ready(lines: &Lines) -> anyhow::Result<()> {
 pub(crate) fn report_failure(outcome: anyhow::Result<u8>) -> anyhow::Result<u8> {
     if let Err(error) = &outcome {
         // After the volume was usable nobody reads this any more; the log has the line, too.
-        let _ = report(&Report::Failed { code: exit::code(error), message: exit::message(error) });
+        let _ = report(&DaemonReport::Failed { code: exit::code(error), message: exit::message(error) });
     }
     outcome
 }
 
-fn report(report: &Report) -> anyhow::Result<()> {
+fn report(report: &DaemonReport) -> anyhow::Result<()> {
     let line = serde_json::to_string(report)? + "\n";
     let mut out = std::io::stdout().lock();
     out.write_all(line.as_bytes()).and_then(|()| out.flush()).context("the process that started the daemon is gone")

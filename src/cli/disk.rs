@@ -9,13 +9,13 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use stunfs::control::{Client, StatusReply};
-use stunfs::disk::{self, DiskSpec, Fault, Found, FsKind, Record, Sector, Started, Up};
+use stunfs::disk::{self, DiskRecord, DiskSpec, Fault, FsKind, ListedDisk, Sector, Started, Up};
 use stunfs::settings::{Opt, Settings};
 use stunfs::units::Bytes;
 
 use super::daemon::Daemon;
 use super::exit::{FINE, UNAVAILABLE, UsageError};
-use super::output::{self, Table, size};
+use super::output::{self, TextTable, size};
 use super::volume_args::{self, VolumeArgs};
 use super::{ctl, status};
 
@@ -36,11 +36,11 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DiskArgs {
     #[command(subcommand)]
-    action: Action,
+    action: DiskAction,
 }
 
 #[derive(Debug, Subcommand)]
-enum Action {
+enum DiskAction {
     /// Bring a disk up: image, volume, loop device, file system, mount; then injection
     Up(Box<UpArgs>),
     /// Take a disk down, also in the middle of a stall or after a crash; the image stays
@@ -113,11 +113,11 @@ struct UpArgs {
 
 pub(crate) fn run(args: &DiskArgs) -> anyhow::Result<u8> {
     match &args.action {
-        Action::Up(args) => up(args),
-        Action::Down(which) => each(which, |disk| disk::down(disk).map(Some), "is down"),
-        Action::Repair(which) => each(which, disk::repair, "is cleared away; 'stunfs disk up' brings it up again"),
-        Action::Status { disk, json } => show(disk.as_deref(), *json),
-        Action::List { json } => list(*json),
+        DiskAction::Up(args) => up(args),
+        DiskAction::Down(which) => each(which, |disk| disk::down(disk).map(Some), "is down"),
+        DiskAction::Repair(which) => each(which, disk::repair, "is cleared away; 'stunfs disk up' brings it up again"),
+        DiskAction::Status { disk, json } => show(disk.as_deref(), *json),
+        DiskAction::List { json } => list(*json),
     }
 }
 
@@ -174,7 +174,7 @@ fn settings(given: &Settings) -> anyhow::Result<Settings> {
 
 /// Starts the daemon that runs the volume; its notes and its status.
 fn start(
-    record: &Record,
+    record: &DiskRecord,
     settings: &Settings,
     log: Option<&Path>,
 ) -> anyhow::Result<(Vec<String>, stunfs::control::Status)> {
@@ -186,13 +186,13 @@ fn start(
     Ok((ready.notes, volume_status(record)?.status))
 }
 
-fn volume_status(record: &Record) -> anyhow::Result<StatusReply> {
+fn volume_status(record: &DiskRecord) -> anyhow::Result<StatusReply> {
     let client = Client::connect(&record.control)?.timeout(Some(STATUS_LIMIT));
     let reply = client.get("/v1/status?limit=20")?.ok()?;
     serde_json::from_value(reply).context("the volume's answer is not understood; is it of another version?")
 }
 
-fn up_line(record: &Record, state: &str, seed: Option<u64>) -> String {
+fn up_line(record: &DiskRecord, state: &str, seed: Option<u64>) -> String {
     let seed = seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
     format!(
         "{} {state}: {} with {}, {}, control {}{seed}",
@@ -205,12 +205,12 @@ fn up_line(record: &Record, state: &str, seed: Option<u64>) -> String {
 }
 
 /// What the user works with: the mount point, or the device.
-fn place(record: &Record) -> String {
+fn place(record: &DiskRecord) -> String {
     let device = record.device_path();
     record.mount.as_ref().or(device.as_ref()).map_or_else(|| "-".to_owned(), |path| path.display().to_string())
 }
 
-fn what(record: &Record) -> String {
+fn what(record: &DiskRecord) -> String {
     let device = record.device_path().map_or_else(|| "no device".to_owned(), |path| path.display().to_string());
     format!("{} on {device}", if record.fs == FsKind::None { "nothing" } else { record.fs.name() })
 }
@@ -218,12 +218,12 @@ fn what(record: &Record) -> String {
 /// Does `act` on the disk, or on all of them; the first error, after all of them have had their turn.
 fn each<E: Into<anyhow::Error>>(
     which: &Which,
-    act: impl Fn(&Record) -> Result<Option<Vec<String>>, E>,
+    act: impl Fn(&DiskRecord) -> Result<Option<Vec<String>>, E>,
     done: &str,
 ) -> anyhow::Result<u8> {
     let disks = if which.all { disk::list()? } else { vec![disk::find(which.disk.as_deref())?] };
     let mut outcome = Ok(FINE);
-    for Found { disk, .. } in disks {
+    for ListedDisk { disk, .. } in disks {
         match act(&disk) {
             Ok(notes) => {
                 let state = if notes.is_some() { done } else { "has nothing wrong with it" };
@@ -238,9 +238,9 @@ fn each<E: Into<anyhow::Error>>(
 
 /// A disk and its volume.
 #[derive(Debug, Serialize)]
-struct Shown<'a> {
+struct DiskView<'a> {
     #[serde(flatten)]
-    found: &'a Found,
+    found: &'a ListedDisk,
     volume: Option<&'a StatusReply>,
 }
 
@@ -249,7 +249,7 @@ fn show(name: Option<&Path>, json: bool) -> anyhow::Result<u8> {
     let alive = !found.faults.iter().any(|fault| matches!(fault, Fault::ProcessDead | Fault::OtherBoot));
     let volume = if alive { volume_status(&found.disk).ok() } else { None };
     if json {
-        output::print_json(&Shown { found: &found, volume: volume.as_ref() })?;
+        output::print_json(&DiskView { found: &found, volume: volume.as_ref() })?;
     } else {
         let rows = [
             ("disk", found.disk.id.clone()),
@@ -271,7 +271,7 @@ fn list(json: bool) -> anyhow::Result<u8> {
         output::print_json(&disks)?;
         return Ok(FINE);
     }
-    let mut table = Table::new(["DISK", "USABLE AT", "DEVICE", "FS", "SIZE", "POOL", "STATE"]);
+    let mut table = TextTable::new(["DISK", "USABLE AT", "DEVICE", "FS", "SIZE", "POOL", "STATE"]);
     for found in &disks {
         let disk = &found.disk;
         let device = disk.device_path().map_or_else(|| "-".to_owned(), |path| path.display().to_string());
@@ -285,7 +285,7 @@ fn list(json: bool) -> anyhow::Result<u8> {
     Ok(FINE)
 }
 
-fn state(found: &Found) -> String {
+fn state(found: &ListedDisk) -> String {
     match (found.busy, found.faults.as_slice()) {
         (true, _) => "being brought up or taken down".to_owned(),
         (false, []) => "up".to_owned(),

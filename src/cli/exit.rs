@@ -40,7 +40,7 @@ pub(crate) struct UsageError(pub(crate) String);
 /// An error whose code is already known (a daemon's, seen by the process that started it).
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub(crate) struct Coded {
+pub(crate) struct ErrorWithCode {
     pub(crate) code: u8,
     pub(crate) message: String,
 }
@@ -85,7 +85,7 @@ fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if error.is::<clap::Error>() || error.is::<SettingsError>() || error.is::<UsageError>() {
         return Some(USAGE);
     }
-    if let Some(error) = error.downcast_ref::<Coded>() {
+    if let Some(error) = error.downcast_ref::<ErrorWithCode>() {
         return Some(error.code);
     }
     let volume = error.downcast_ref::<VolumeError>().map(volume_code);

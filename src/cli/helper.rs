@@ -23,11 +23,11 @@ const SUB_COMMANDS: [&str; 10] =
 
 /// What mount(8) or `mount.fuse3` asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Call {
+pub(crate) struct MountCall {
     args: Vec<OsString>,
 }
 
-impl Call {
+impl MountCall {
     /// A call with the arguments after the program's name.
     pub(crate) const fn by_mount(args: Vec<OsString>) -> Self {
         Self { args }
@@ -35,11 +35,11 @@ impl Call {
 }
 
 /// Whether this process was started as a mount helper.
-pub(crate) fn called_by_mount(argv: &[OsString]) -> Option<Call> {
+pub(crate) fn called_by_mount(argv: &[OsString]) -> Option<MountCall> {
     let (program, args) = argv.split_first()?;
     let name = Path::new(program).file_name().unwrap_or_default().as_bytes();
     let is_helper = name.starts_with(b"mount.");
-    (is_helper || is_mount_form(args)).then(|| Call::by_mount(args.to_vec()))
+    (is_helper || is_mount_form(args)).then(|| MountCall::by_mount(args.to_vec()))
 }
 
 /// `SOURCE TARGET ...`: no sub-command first, and a second argument that is a path.
@@ -52,7 +52,7 @@ fn is_mount_form(args: &[OsString]) -> bool {
 
 /// The call, read.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Request {
+struct HelperRequest {
     places: Vec<PathBuf>,
     options: String,
     /// `-f`: do everything but mount.
@@ -60,7 +60,7 @@ struct Request {
     verbose: bool,
 }
 
-pub(crate) fn run(call: Call) -> anyhow::Result<u8> {
+pub(crate) fn run(call: MountCall) -> anyhow::Result<u8> {
     let request = read(call.args)?;
     let [backing, mountpoint] = request.places.as_slice() else {
         let form = "write mount.fuse.stunfs BACKING MOUNTPOINT [-o OPTIONS]";
@@ -91,8 +91,8 @@ fn shown_as(backing: &Path, settings: &Settings) -> Settings {
     }
 }
 
-fn read(args: Vec<OsString>) -> anyhow::Result<Request> {
-    let mut request = Request::default();
+fn read(args: Vec<OsString>) -> anyhow::Result<HelperRequest> {
+    let mut request = HelperRequest::default();
     let mut args = args.into_iter();
     let mut only_places = false;
     while let Some(arg) = args.next() {
@@ -105,7 +105,7 @@ fn read(args: Vec<OsString>) -> anyhow::Result<Request> {
     Ok(request)
 }
 
-impl Request {
+impl HelperRequest {
     /// `-o`, `-t` and `-N` take a value, joined or as the next argument; the other letters may stand together.
     fn flag(&mut self, flag: &str, rest: &mut impl Iterator<Item = OsString>) -> anyhow::Result<()> {
         let mut letters = flag[1..].chars();
@@ -157,7 +157,7 @@ mod tests {
         text.split(' ').map(OsString::from).collect()
     }
 
-    fn request(text: &str) -> Request {
+    fn request(text: &str) -> HelperRequest {
         read(argv(text)).unwrap()
     }
 

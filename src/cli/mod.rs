@@ -115,7 +115,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Ctl(args) => ctl::run(&args),
         Command::Profiles(args) => profiles::run(&args),
         Command::Doctor(args) => doctor::run(&args),
-        Command::MountHelper { args } => helper::run(helper::Call::by_mount(args)),
+        Command::MountHelper { args } => helper::run(helper::MountCall::by_mount(args)),
         Command::Completions(args) => generate::completions(&args),
         Command::Man(args) => generate::man(&args),
     }

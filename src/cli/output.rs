@@ -47,11 +47,11 @@ pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
 
 /// A table: columns as wide as they need to be, the last one as it comes.
 #[derive(Debug)]
-pub(crate) struct Table<const N: usize> {
+pub(crate) struct TextTable<const N: usize> {
     rows: Vec<[String; N]>,
 }
 
-impl<const N: usize> Table<N> {
+impl<const N: usize> TextTable<N> {
     pub(crate) fn new(head: [&str; N]) -> Self {
         Self { rows: vec![head.map(str::to_owned)] }
     }
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let mut table = Table::new(["A", "B"]);
+        let mut table = TextTable::new(["A", "B"]);
         table.row(["long".into(), "x".into()]);
         assert_eq!(table.text(), "A     B\nlong  x\n");
     }

@@ -12,7 +12,7 @@ use stunfs::profiles::{self, Profile};
 use stunfs::settings::{Opt, Settings};
 
 use super::exit::FINE;
-use super::output::{self, Table};
+use super::output::{self, TextTable};
 use super::volume_args;
 
 /// `stunfs profiles`
@@ -37,7 +37,7 @@ pub(crate) fn run(args: &ProfilesArgs) -> anyhow::Result<u8> {
 }
 
 fn table(profiles: &[Profile]) -> String {
-    let mut table = Table::new(["NAME", "GRAIN", "FIRST WRITE", "LANES", "WHEN FULL", "IMITATES"]);
+    let mut table = TextTable::new(["NAME", "GRAIN", "FIRST WRITE", "LANES", "WHEN FULL", "IMITATES"]);
     for profile in profiles {
         let cell = |option| profile.value(option).unwrap_or("-").to_owned();
         let title = profile.description.split(". ").next().unwrap_or_default().trim_end_matches('.');

@@ -22,7 +22,7 @@ use stunfs::units::Bytes;
 use stunfs::volume::{Panics, Stop, Stopper, Summary, Volume, VolumeError, VolumeOptions};
 use tempfile::TempDir;
 
-use super::exit::{Coded, FINE, SOFTWARE};
+use super::exit::{ErrorWithCode, FINE, SOFTWARE};
 use super::signals::Signals;
 use super::volume_args::{self, VolumeArgs};
 use super::{output, summary};
@@ -128,7 +128,7 @@ fn run_on(volume: &Volume, path: &Path, signals: Signals, command: &[OsString]) 
         output::say(hint);
     }
     let child = start(volume, path, command)?;
-    let target = Target::new(&child);
+    let target = CommandProcess::new(&child);
     let _serving = signals.serve(pass_on(target.clone(), volume.stopper()))?;
     let status = target.wait(child)?;
     Ok(exit_code(status))
@@ -145,7 +145,7 @@ fn start(volume: &Volume, path: &Path, command: &[OsString]) -> anyhow::Result<C
     }
     command.spawn().map_err(|error| {
         let code = if error.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE };
-        Coded { code, message: format!("cannot run {}: {error}", program.display()) }.into()
+        ErrorWithCode { code, message: format!("cannot run {}: {error}", program.display()) }.into()
     })
 }
 
@@ -164,9 +164,9 @@ fn substitute(word: &OsStr, path: &OsStr) -> OsString {
 
 /// The command's process, as long as its number is its own.
 #[derive(Debug, Clone)]
-struct Target(Arc<Mutex<Option<Pid>>>);
+struct CommandProcess(Arc<Mutex<Option<Pid>>>);
 
-impl Target {
+impl CommandProcess {
     fn new(child: &Child) -> Self {
         Self(Arc::new(Mutex::new(Some(Pid::from_child(child)))))
     }
@@ -189,7 +189,7 @@ impl Target {
 }
 
 /// A signal goes on to the command, and all injection ends: a command that waits for storage could not end itself.
-fn pass_on(target: Target, stopper: Stopper) -> impl FnMut(i32, u32) + Send + 'static {
+fn pass_on(target: CommandProcess, stopper: Stopper) -> impl FnMut(i32, u32) + Send + 'static {
     // The terminal sends its Ctrl-C to the whole foreground group.
     let from_terminal = std::io::stdin().is_terminal();
     move |signal, times| {

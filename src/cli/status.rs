@@ -9,7 +9,7 @@ use stunfs::control::{HeldOp, Status, StatusReply};
 use stunfs::telemetry::event::{Event, EventBody, OpRecord, PenaltyMicros};
 
 use super::ctl::pool_text;
-use super::output::{self, Table, count, micros, size};
+use super::output::{self, TextTable, count, micros, size};
 use super::summary::named;
 
 /// Longer paths lose their beginning.
@@ -88,7 +88,7 @@ fn pool(status: &Status) -> String {
 }
 
 fn held_table(ops: &[HeldOp], now_us: u64) -> String {
-    let mut table = Table::new(["PID", "COMMAND", "OPERATION", "PATH", "HELD FOR", "STILL", "WAITS FOR"]);
+    let mut table = TextTable::new(["PID", "COMMAND", "OPERATION", "PATH", "HELD FOR", "STILL", "WAITS FOR"]);
     for held in ops {
         let left = held.until_us.map_or_else(|| "?".to_owned(), |until| micros(until.saturating_sub(now_us)));
         table.row([

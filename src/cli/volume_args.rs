@@ -14,7 +14,7 @@ use rustix::process::{getpid, getppid};
 use stunfs::control::default_socket;
 use stunfs::model::{Latency, ModelConfig};
 use stunfs::profiles;
-use stunfs::settings::{Env, Kind, OPTIONS, Opt, OptionSpec, Settings, parse_mount_options};
+use stunfs::settings::{Env, OPTIONS, Opt, OptionSpec, Settings, ValueKind, parse_mount_options};
 use stunfs::time::wall_now;
 use stunfs::volume::VolumeOptions;
 
@@ -43,9 +43,11 @@ impl Args for VolumeArgs {
 fn argument(spec: &OptionSpec) -> Arg {
     let argument = Arg::new(spec.name).long(spec.name).help(spec.help).help_heading(spec.group.heading());
     match spec.kind {
-        Kind::One => argument.value_name(spec.value).action(ArgAction::Set),
-        Kind::Many => argument.value_name(spec.value).action(ArgAction::Append),
-        Kind::Flag => argument.value_name("off").num_args(0..=1).require_equals(true).default_missing_value("true"),
+        ValueKind::One => argument.value_name(spec.value).action(ArgAction::Set),
+        ValueKind::Many => argument.value_name(spec.value).action(ArgAction::Append),
+        ValueKind::Flag => {
+            argument.value_name("off").num_args(0..=1).require_equals(true).default_missing_value("true")
+        }
     }
 }
 
@@ -54,7 +56,7 @@ pub(crate) fn join_negative_values(argv: Vec<OsString>) -> Vec<OsString> {
     let is_negative = |arg: &OsStr| matches!(arg.as_bytes(), [b'-', digit, ..] if digit.is_ascii_digit());
     let takes_value = |arg: &OsStr| {
         let name = arg.to_str().and_then(|arg| arg.strip_prefix("--"));
-        OPTIONS.iter().any(|spec| spec.kind != Kind::Flag && Some(spec.name) == name)
+        OPTIONS.iter().any(|spec| spec.kind != ValueKind::Flag && Some(spec.name) == name)
     };
     let mut joined: Vec<OsString> = Vec::with_capacity(argv.len());
     let mut words_only = false;

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use clap::Args;
 use stunfs::units::{ParseUnitError, parse_duration};
-use stunfs::workload::{Kind, Progress, Report, WorkloadOptions, run as run_workload};
+use stunfs::workload::{Progress, WorkloadOptions, WorkloadReport, WriterKind, run as run_workload};
 
 use super::exit::{FAILED, FINE};
-use super::output::{self, Table, count, micros};
+use super::output::{self, TextTable, count, micros};
 use super::signals::Signals;
 
 const EXAMPLES: &str = "\
@@ -35,7 +35,7 @@ Examples:
 pub(crate) struct WriteArgs {
     /// fluentd, logger, churn, reader or backup
     #[arg(value_name = "WORKLOAD")]
-    kind: Kind,
+    kind: WriterKind,
     /// An existing directory; files of an earlier run are gone on with
     dir: PathBuf,
     /// How long
@@ -43,7 +43,7 @@ pub(crate) struct WriteArgs {
     duration: Duration,
     /// Records (reads) per second and thread, such as 200/s, or 'max' [200/s; churn, reader, backup: 50/s]
     #[arg(long, value_name = "N/s", value_parser = parse_rate)]
-    rate: Option<Rate>,
+    rate: Option<RecordRate>,
     /// Stop after so many records per thread
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
@@ -72,17 +72,17 @@ pub(crate) struct WriteArgs {
 
 /// From one record to the next; none: as fast as it goes.
 #[derive(Debug, Clone, Copy)]
-struct Rate(Option<Duration>);
+struct RecordRate(Option<Duration>);
 
-fn parse_rate(text: &str) -> Result<Rate, ParseUnitError> {
+fn parse_rate(text: &str) -> Result<RecordRate, ParseUnitError> {
     if text == "max" {
-        return Ok(Rate(None));
+        return Ok(RecordRate(None));
     }
     let number = text.strip_suffix("/s").and_then(|number| number.parse::<f64>().ok());
     let every = number
         .filter(|number| number.is_finite() && *number > 0.0)
         .and_then(|number| Duration::try_from_secs_f64(1.0 / number).ok());
-    every.map(|every| Rate(Some(every))).ok_or_else(|| {
+    every.map(|every| RecordRate(Some(every))).ok_or_else(|| {
         ParseUnitError::new(format!("'{text}' is not a rate; write records per second such as 200/s, or max"))
     })
 }
@@ -131,8 +131,8 @@ fn progress_line(progress: &Progress) -> String {
     format!("{}: {records}, longest {}{errors}{waiting}", micros(progress.elapsed_us), micros(progress.max_us))
 }
 
-fn text(report: &Report) -> String {
-    let mut table = Table::new(["OPERATION", "COUNT", "P50", "P99", "MAX"]);
+fn text(report: &WorkloadReport) -> String {
+    let mut table = TextTable::new(["OPERATION", "COUNT", "P50", "P99", "MAX"]);
     for (op, times) in &report.ops {
         let [p50, p99, max] = [times.p50_us, times.p99_us, times.max_us].map(micros);
         table.row([op.name().to_owned(), times.count.to_string(), p50, p99, max]);

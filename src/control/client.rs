@@ -61,14 +61,14 @@ pub enum ClientError {
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Reply {
+pub struct HttpReply {
     /// HTTP status.
     pub status: u16,
     /// What was said; text that is no JSON comes as a string.
     pub body: Value,
 }
 
-impl Reply {
+impl HttpReply {
     /// The body of a good answer.
     ///
     /// # Errors
@@ -113,8 +113,8 @@ impl Client {
     /// `GET path`.
     ///
     /// # Errors
-    /// No answer came; an answer that refuses is no error here, see [`Reply::ok`].
-    pub fn get(&self, path: &str) -> Result<Reply, ClientError> {
+    /// No answer came; an answer that refuses is no error here, see [`HttpReply::ok`].
+    pub fn get(&self, path: &str) -> Result<HttpReply, ClientError> {
         self.request(Method::GET, path, String::new())
     }
 
@@ -122,7 +122,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::get`].
-    pub fn post(&self, path: &str, body: &Value) -> Result<Reply, ClientError> {
+    pub fn post(&self, path: &str, body: &Value) -> Result<HttpReply, ClientError> {
         self.request(Method::POST, path, body.to_string())
     }
 
@@ -141,7 +141,7 @@ impl Client {
         Ok(EventLines { client: self, body, lines: VecDeque::new(), partial: Vec::new(), ended: false })
     }
 
-    fn request(&self, method: Method, path: &str, body: String) -> Result<Reply, ClientError> {
+    fn request(&self, method: Method, path: &str, body: String) -> Result<HttpReply, ClientError> {
         self.run(async {
             let response = self.send(method, path, body).await?;
             self.read(response).await
@@ -169,11 +169,11 @@ impl Client {
         sender.send_request(request).await.map_err(|error| self.broken(&error))
     }
 
-    async fn read(&self, response: Response<Incoming>) -> Result<Reply, ClientError> {
+    async fn read(&self, response: Response<Incoming>) -> Result<HttpReply, ClientError> {
         let status = response.status().as_u16();
         let bytes = response.into_body().collect().await.map_err(|error| self.broken(&error))?.to_bytes();
         let text = || Value::String(String::from_utf8_lossy(&bytes).into_owned());
-        Ok(Reply { status, body: serde_json::from_slice(&bytes).unwrap_or_else(|_| text()) })
+        Ok(HttpReply { status, body: serde_json::from_slice(&bytes).unwrap_or_else(|_| text()) })
     }
 
     fn unreachable(&self, error: &io::Error) -> ClientError {

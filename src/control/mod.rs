@@ -1,6 +1,6 @@
 //! A running volume's control socket: HTTP and JSON over a Unix socket, its client, and the metrics port.
 //!
-//! Must not know: FUSE, the engine; a volume is a [`Target`]. Invariant: a request is acknowledged after its effect, and
+//! Must not know: FUSE, the engine; a volume is a [`ControlHandler`]. Invariant: a request is acknowledged after its effect, and
 //! no client, however it behaves, holds up the volume or another client.
 
 mod client;
@@ -10,10 +10,10 @@ mod server;
 mod socket;
 mod stream;
 
-pub use client::{Client, ClientError, EventLines, Reply};
+pub use client::{Client, ClientError, EventLines, HttpReply};
 pub use protocol::{
-    Counters, DiscardReply, EventsStatus, GrowReply, HeldOp, HeldPage, ReleaseReply, ResumeReply, Status, StatusReply,
-    StunReply, StunStatus, Target, TargetError,
+    ControlHandler, ControlRefusal, DiscardReply, EventsStatus, GrowReply, HeldOp, HeldPage, OperationCounters,
+    ReleaseReply, ResumeReply, Status, StatusReply, StunReply, StunStatus,
 };
 pub use server::{ControlServer, Limits, MetricsServer};
 pub(crate) use socket::is_of_an_ending_volume;

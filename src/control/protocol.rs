@@ -18,7 +18,7 @@ pub(super) const HELD_SHOWN: usize = 100;
 pub(super) const HELD_SHOWN_MAX: usize = 100_000;
 
 /// A volume, as the control socket sees it. Calls come from threads that may wait; each answers after its effect.
-pub trait Target: Send + Sync + 'static {
+pub trait ControlHandler: Send + Sync + 'static {
     /// What the volume is and does now.
     fn status(&self) -> Status;
     /// The operations that are held now, the oldest first, at most `limit` of them.
@@ -26,43 +26,43 @@ pub trait Target: Send + Sync + 'static {
     /// Changes settings; the keys are option names with `_`. Answers with the configuration that holds now. All or nothing.
     ///
     /// # Errors
-    /// [`TargetError::Invalid`] for an unknown option or a value that cannot be used.
-    fn set(&self, changes: Map<String, Value>) -> Result<Value, TargetError>;
+    /// [`ControlRefusal::Invalid`] for an unknown option or a value that cannot be used.
+    fn set(&self, changes: Map<String, Value>) -> Result<Value, ControlRefusal>;
     /// Switches injection on.
     ///
     /// # Errors
-    /// [`TargetError::Conflict`] if the time limit has passed.
-    fn arm(&self) -> Result<(), TargetError>;
+    /// [`ControlRefusal::Conflict`] if the time limit has passed.
+    fn arm(&self) -> Result<(), ControlRefusal>;
     /// Switches injection off. What is held stays held until its time.
     ///
     /// # Errors
-    /// [`TargetError::Unavailable`] if the volume is ending.
-    fn disarm(&self) -> Result<(), TargetError>;
+    /// [`ControlRefusal::Unavailable`] if the volume is ending.
+    fn disarm(&self) -> Result<(), ControlRefusal>;
     /// Begins a stun; without a duration it lasts until `resume` or the longest allowed hold.
     ///
     /// # Errors
-    /// [`TargetError::Conflict`] if it cannot begin now.
-    fn stun(&self, duration: Option<Duration>) -> Result<StunReply, TargetError>;
+    /// [`ControlRefusal::Conflict`] if it cannot begin now.
+    fn stun(&self, duration: Option<Duration>) -> Result<StunReply, ControlRefusal>;
     /// Ends the stun; answers when the last operation that only the stun held is out.
     ///
     /// # Errors
-    /// [`TargetError::Conflict`] if no stun is in force.
-    fn resume(&self) -> Result<ResumeReply, TargetError>;
+    /// [`ControlRefusal::Conflict`] if no stun is in force.
+    fn resume(&self) -> Result<ResumeReply, ControlRefusal>;
     /// Ends all injection; answers when the last held reply is out.
     ///
     /// # Errors
-    /// [`TargetError::Unavailable`] if the volume is ending.
-    fn release(&self) -> Result<ReleaseReply, TargetError>;
+    /// [`ControlRefusal::Unavailable`] if the volume is ending.
+    fn release(&self) -> Result<ReleaseReply, ControlRefusal>;
     /// Hands provisioned grains that no file uses back to the pool.
     ///
     /// # Errors
-    /// [`TargetError::Unavailable`] if the volume is ending.
-    fn discard(&self) -> Result<DiscardReply, TargetError>;
+    /// [`ControlRefusal::Unavailable`] if the volume is ending.
+    fn discard(&self) -> Result<DiscardReply, ControlRefusal>;
     /// Gives the pool a new size.
     ///
     /// # Errors
-    /// [`TargetError::Invalid`] or [`TargetError::Conflict`] if the pool cannot have that size.
-    fn grow(&self, pool: Bytes) -> Result<GrowReply, TargetError>;
+    /// [`ControlRefusal::Invalid`] or [`ControlRefusal::Conflict`] if the pool cannot have that size.
+    fn grow(&self, pool: Bytes) -> Result<GrowReply, ControlRefusal>;
     /// The volume's events.
     fn events(&self) -> EventLog;
     /// The volume's metrics as OpenMetrics text.
@@ -70,13 +70,13 @@ pub trait Target: Send + Sync + 'static {
     /// Begins a clean end of the volume, and does not wait for it (the end includes that of the control socket).
     ///
     /// # Errors
-    /// [`TargetError::Unavailable`] if it is ending already.
-    fn stop(&self) -> Result<(), TargetError>;
+    /// [`ControlRefusal::Unavailable`] if it is ending already.
+    fn stop(&self) -> Result<(), ControlRefusal>;
 }
 
 /// Why a volume does not do what it is asked. Each text is one line: what was wrong and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TargetError {
+pub enum ControlRefusal {
     /// The request cannot be understood (400).
     #[error("{0}")]
     Invalid(String),
@@ -116,7 +116,7 @@ pub struct Status {
     /// How long a first write would wait in the pool's queue now.
     pub queue_wait_us: u64,
     /// What happened so far.
-    pub counters: Counters,
+    pub counters: OperationCounters,
     /// The event log.
     pub events: EventsStatus,
     /// The configuration that holds now.
@@ -137,7 +137,7 @@ pub struct StunStatus {
 
 /// What happened since the mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Counters {
+pub struct OperationCounters {
     /// Operations that came in.
     pub operations: u64,
     /// Operations that were held.
@@ -254,14 +254,14 @@ pub(super) struct StunRequest {
 }
 
 impl StunRequest {
-    pub(super) fn duration(&self) -> Result<Option<Duration>, TargetError> {
+    pub(super) fn duration(&self) -> Result<Option<Duration>, ControlRefusal> {
         let Some(text) = &self.duration else { return Ok(None) };
         match parse_duration(text) {
             Ok(Duration::ZERO) => {
-                Err(TargetError::Invalid("for: a stun of 0 never begins; write a time such as 30s".into()))
+                Err(ControlRefusal::Invalid("for: a stun of 0 never begins; write a time such as 30s".into()))
             }
             Ok(duration) => Ok(Some(duration)),
-            Err(error) => Err(TargetError::Invalid(format!("for: {error}"))),
+            Err(error) => Err(ControlRefusal::Invalid(format!("for: {error}"))),
         }
     }
 }
@@ -274,15 +274,15 @@ pub(super) struct GrowRequest {
 }
 
 impl GrowRequest {
-    pub(super) fn size(&self) -> Result<Bytes, TargetError> {
-        self.pool.parse().map_err(|error| TargetError::Invalid(format!("pool: {error}")))
+    pub(super) fn size(&self) -> Result<Bytes, ControlRefusal> {
+        self.pool.parse().map_err(|error| ControlRefusal::Invalid(format!("pool: {error}")))
     }
 }
 
 /// Option names with `_`, whichever way they were written.
-pub(super) fn option_names(changes: Map<String, Value>) -> Result<Map<String, Value>, TargetError> {
+pub(super) fn option_names(changes: Map<String, Value>) -> Result<Map<String, Value>, ControlRefusal> {
     if changes.is_empty() {
-        return Err(TargetError::Invalid(
+        return Err(ControlRefusal::Invalid(
             "nothing to set; send an object of options such as {\"first_write\":\"20ms\"}".into(),
         ));
     }
@@ -290,7 +290,7 @@ pub(super) fn option_names(changes: Map<String, Value>) -> Result<Map<String, Va
     for (key, value) in changes {
         let name = key.trim_start_matches("--").replace('-', "_");
         if named.insert(name, value).is_some() {
-            return Err(TargetError::Invalid(format!("option '{key}' is given twice")));
+            return Err(ControlRefusal::Invalid(format!("option '{key}' is given twice")));
         }
     }
     Ok(named)

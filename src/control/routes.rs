@@ -1,4 +1,4 @@
-//! What each route does: a request in, a call on the [`Target`], a reply out.
+//! What each route does: a request in, a call on the [`ControlHandler`], a reply out.
 //!
 //! Must not know: sockets, connections. Invariant: a call that may wait runs on a thread that may wait, and every error is
 //! JSON with one line of text.
@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::protocol::{
-    GrowRequest, HELD_SHOWN, HELD_SHOWN_MAX, Nothing, StatusReply, StunRequest, Target, TargetError, option_names,
+    ControlHandler, ControlRefusal, GrowRequest, HELD_SHOWN, HELD_SHOWN_MAX, Nothing, StatusReply, StunRequest,
+    option_names,
 };
 use super::server::Limits;
 use super::stream::{EventStream, Stopping};
@@ -28,16 +29,16 @@ use crate::telemetry::metrics::CONTENT_TYPE;
 const EVENT_SCHEMA: &str = include_str!("../../docs/events.schema.json");
 
 /// What every handler gets.
-pub(super) struct Room {
-    pub(super) target: Arc<dyn Target>,
+pub(super) struct AppState {
+    pub(super) target: Arc<dyn ControlHandler>,
     pub(super) limits: Limits,
     pub(super) stopping: Stopping,
 }
 
-type Shared = State<Arc<Room>>;
+type SharedState = State<Arc<AppState>>;
 
 /// All routes, for the control socket.
-pub(super) fn control(room: Arc<Room>) -> Router {
+pub(super) fn control(state: Arc<AppState>) -> Router {
     let router = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/set", post(set))
@@ -52,16 +53,16 @@ pub(super) fn control(room: Arc<Room>) -> Router {
         .route("/v1/events", get(events))
         .route("/v1/schema", get(schema))
         .route("/metrics", get(metrics));
-    finish(router, room)
+    finish(router, state)
 }
 
 /// Metrics alone, for the metrics port.
-pub(super) fn metrics_only(room: Arc<Room>) -> Router {
-    finish(Router::new().route("/metrics", get(metrics)), room)
+pub(super) fn metrics_only(state: Arc<AppState>) -> Router {
+    finish(Router::new().route("/metrics", get(metrics)), state)
 }
 
-fn finish(router: Router<Arc<Room>>, room: Arc<Room>) -> Router {
-    router.fallback(not_found).method_not_allowed_fallback(wrong_method).with_state(room)
+fn finish(router: Router<Arc<AppState>>, state: Arc<AppState>) -> Router {
+    router.fallback(not_found).method_not_allowed_fallback(wrong_method).with_state(state)
 }
 
 #[derive(Debug, Deserialize)]
@@ -70,51 +71,54 @@ struct StatusQuery {
     limit: Option<usize>,
 }
 
-async fn status(State(room): Shared, query: Result<Query<StatusQuery>, QueryRejection>) -> Result<Response, ApiError> {
+async fn status(
+    State(state): SharedState,
+    query: Result<Query<StatusQuery>, QueryRejection>,
+) -> Result<Response, ApiError> {
     let limit = query?.0.limit.unwrap_or(HELD_SHOWN);
     if limit > HELD_SHOWN_MAX {
         return Err(ApiError::bad(format!("limit: {limit} is too many, at most {HELD_SHOWN_MAX}")));
     }
-    answer(&room, move |target| Ok(StatusReply { status: target.status(), held: target.held(limit) })).await
+    answer(&state, move |target| Ok(StatusReply { status: target.status(), held: target.held(limit) })).await
 }
 
-async fn set(State(room): Shared, body: Json<Map<String, Value>>) -> Result<Response, ApiError> {
+async fn set(State(state): SharedState, body: Json<Map<String, Value>>) -> Result<Response, ApiError> {
     let changes = option_names(body.0)?;
-    answer(&room, move |target| target.set(changes)).await
+    answer(&state, move |target| target.set(changes)).await
 }
 
-async fn arm(State(room): Shared, _: Json<Nothing>) -> Result<Response, ApiError> {
-    answer(&room, |target| target.arm().map(|()| json!({"armed": true}))).await
+async fn arm(State(state): SharedState, _: Json<Nothing>) -> Result<Response, ApiError> {
+    answer(&state, |target| target.arm().map(|()| json!({"armed": true}))).await
 }
 
-async fn disarm(State(room): Shared, _: Json<Nothing>) -> Result<Response, ApiError> {
-    answer(&room, |target| target.disarm().map(|()| json!({"armed": false}))).await
+async fn disarm(State(state): SharedState, _: Json<Nothing>) -> Result<Response, ApiError> {
+    answer(&state, |target| target.disarm().map(|()| json!({"armed": false}))).await
 }
 
-async fn stun(State(room): Shared, body: Json<StunRequest>) -> Result<Response, ApiError> {
+async fn stun(State(state): SharedState, body: Json<StunRequest>) -> Result<Response, ApiError> {
     let duration = body.0.duration()?;
-    answer(&room, move |target| target.stun(duration)).await
+    answer(&state, move |target| target.stun(duration)).await
 }
 
-async fn resume(State(room): Shared, _: Json<Nothing>) -> Result<Response, ApiError> {
-    answer(&room, |target| target.resume()).await
+async fn resume(State(state): SharedState, _: Json<Nothing>) -> Result<Response, ApiError> {
+    answer(&state, |target| target.resume()).await
 }
 
-async fn release(State(room): Shared, _: Json<Nothing>) -> Result<Response, ApiError> {
-    answer(&room, |target| target.release()).await
+async fn release(State(state): SharedState, _: Json<Nothing>) -> Result<Response, ApiError> {
+    answer(&state, |target| target.release()).await
 }
 
-async fn discard(State(room): Shared, _: Json<Nothing>) -> Result<Response, ApiError> {
-    answer(&room, |target| target.discard()).await
+async fn discard(State(state): SharedState, _: Json<Nothing>) -> Result<Response, ApiError> {
+    answer(&state, |target| target.discard()).await
 }
 
-async fn grow(State(room): Shared, body: Json<GrowRequest>) -> Result<Response, ApiError> {
+async fn grow(State(state): SharedState, body: Json<GrowRequest>) -> Result<Response, ApiError> {
     let size = body.0.size()?;
-    answer(&room, move |target| target.grow(size)).await
+    answer(&state, move |target| target.grow(size)).await
 }
 
-async fn stop(State(room): Shared, _: Json<Nothing>) -> Result<Response, ApiError> {
-    answer(&room, |target| target.stop().map(|()| json!({"stopping": true}))).await
+async fn stop(State(state): SharedState, _: Json<Nothing>) -> Result<Response, ApiError> {
+    answer(&state, |target| target.stop().map(|()| json!({"stopping": true}))).await
 }
 
 #[derive(Debug, Deserialize)]
@@ -125,10 +129,13 @@ struct EventsQuery {
     follow: Option<bool>,
 }
 
-async fn events(State(room): Shared, query: Result<Query<EventsQuery>, QueryRejection>) -> Result<Response, ApiError> {
+async fn events(
+    State(state): SharedState,
+    query: Result<Query<EventsQuery>, QueryRejection>,
+) -> Result<Response, ApiError> {
     let query = query?.0;
-    let subscription = blocking(&room, move |target| Ok(target.events().subscribe_since(query.since))).await?;
-    let stream = EventStream::new(subscription, query.follow.unwrap_or(true), room.stopping.clone());
+    let subscription = blocking(&state, move |target| Ok(target.events().subscribe_since(query.since))).await?;
+    let stream = EventStream::new(subscription, query.follow.unwrap_or(true), state.stopping.clone());
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::new(stream)).into_response())
 }
 
@@ -136,8 +143,8 @@ async fn schema() -> Response {
     ([(header::CONTENT_TYPE, "application/schema+json")], EVENT_SCHEMA).into_response()
 }
 
-async fn metrics(State(room): Shared) -> Result<Response, ApiError> {
-    let text = blocking(&room, |target| Ok(target.metrics())).await?;
+async fn metrics(State(state): SharedState) -> Result<Response, ApiError> {
+    let text = blocking(&state, |target| Ok(target.metrics())).await?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
 }
 
@@ -153,27 +160,27 @@ async fn wrong_method(request: Request) -> ApiError {
 }
 
 /// Calls the target where waiting is allowed, and puts what it says into JSON there, too: a long list takes a while.
-async fn answer<R, F>(room: &Room, call: F) -> Result<Response, ApiError>
+async fn answer<R, F>(state: &AppState, call: F) -> Result<Response, ApiError>
 where
     R: Serialize,
-    F: FnOnce(&dyn Target) -> Result<R, TargetError> + Send + 'static,
+    F: FnOnce(&dyn ControlHandler) -> Result<R, ControlRefusal> + Send + 'static,
 {
-    let to_json = move |target: &dyn Target| {
+    let to_json = move |target: &dyn ControlHandler| {
         let mut text =
-            serde_json::to_vec(&call(target)?).map_err(|error| TargetError::Unavailable(error.to_string()))?;
+            serde_json::to_vec(&call(target)?).map_err(|error| ControlRefusal::Unavailable(error.to_string()))?;
         text.push(b'\n');
         Ok(text)
     };
-    let text = blocking(room, to_json).await?;
+    let text = blocking(state, to_json).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }
 
-fn blocking<R, F>(room: &Room, call: F) -> impl Future<Output = Result<R, ApiError>> + use<R, F>
+fn blocking<R, F>(state: &AppState, call: F) -> impl Future<Output = Result<R, ApiError>> + use<R, F>
 where
     R: Send + 'static,
-    F: FnOnce(&dyn Target) -> Result<R, TargetError> + Send + 'static,
+    F: FnOnce(&dyn ControlHandler) -> Result<R, ControlRefusal> + Send + 'static,
 {
-    let target = Arc::clone(&room.target);
+    let target = Arc::clone(&state.target);
     let task = tokio::task::spawn_blocking(move || call(&*target));
     async {
         let crashed = |_| {
@@ -186,12 +193,12 @@ where
 /// A JSON body within the limits; no body counts as `{}`.
 struct Json<T>(T);
 
-impl<T: DeserializeOwned> FromRequest<Arc<Room>> for Json<T> {
+impl<T: DeserializeOwned> FromRequest<Arc<AppState>> for Json<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, room: &Arc<Room>) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, state: &Arc<AppState>) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        let bytes = read(body, &parts.headers, &room.limits).await?;
+        let bytes = read(body, &parts.headers, &state.limits).await?;
         if bytes.is_empty() {
             return parse(b"{}");
         }
@@ -250,12 +257,12 @@ impl ApiError {
     }
 }
 
-impl From<TargetError> for ApiError {
-    fn from(error: TargetError) -> Self {
+impl From<ControlRefusal> for ApiError {
+    fn from(error: ControlRefusal) -> Self {
         let status = match error {
-            TargetError::Invalid(_) => StatusCode::BAD_REQUEST,
-            TargetError::Conflict(_) => StatusCode::CONFLICT,
-            TargetError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            ControlRefusal::Invalid(_) => StatusCode::BAD_REQUEST,
+            ControlRefusal::Conflict(_) => StatusCode::CONFLICT,
+            ControlRefusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, error.to_string())
     }

@@ -23,8 +23,8 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt;
 
-use super::protocol::Target;
-use super::routes::{self, Room};
+use super::protocol::ControlHandler;
+use super::routes::{self, AppState};
 use super::socket::{Bound, ControlError, SocketFile, listen_at};
 use super::stream::Stopping;
 use crate::time::Deadline;
@@ -68,7 +68,7 @@ impl ControlServer {
     ///
     /// # Errors
     /// See [`ControlError`].
-    pub fn start(path: &Path, target: Arc<dyn Target>) -> Result<Self, ControlError> {
+    pub fn start(path: &Path, target: Arc<dyn ControlHandler>) -> Result<Self, ControlError> {
         Self::with_limits(path, target, Limits::default())
     }
 
@@ -76,7 +76,7 @@ impl ControlServer {
     ///
     /// # Errors
     /// See [`ControlError`].
-    pub fn with_limits(path: &Path, target: Arc<dyn Target>, limits: Limits) -> Result<Self, ControlError> {
+    pub fn with_limits(path: &Path, target: Arc<dyn ControlHandler>, limits: Limits) -> Result<Self, ControlError> {
         let Bound { listener, file } = listen_at(path)?;
         let open = move || UnixListener::from_std(listener).map(Listener::Unix);
         match Service::start("stunfs-control", open, target, limits, routes::control) {
@@ -94,7 +94,7 @@ impl ControlServer {
     }
 
     /// Admits nobody any more, removes the socket, and gives requests that are being answered until `deadline`; whether all
-    /// were. Must not be called from within a [`Target`]'s method.
+    /// were. Must not be called from within a [`ControlHandler`]'s method.
     pub fn stop(&mut self, deadline: Deadline) -> bool {
         self.file.remove();
         self.service.stop(deadline)
@@ -119,7 +119,7 @@ impl MetricsServer {
     ///
     /// # Errors
     /// The address cannot be listened at.
-    pub fn start(address: SocketAddr, target: Arc<dyn Target>) -> Result<Self, ControlError> {
+    pub fn start(address: SocketAddr, target: Arc<dyn ControlHandler>) -> Result<Self, ControlError> {
         let failed = |error| ControlError::system("serve metrics at", &address)(error);
         let listener = std::net::TcpListener::bind(address).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
@@ -158,9 +158,9 @@ impl Service {
     fn start(
         name: &str,
         open: impl FnOnce() -> io::Result<Listener> + Send + 'static,
-        target: Arc<dyn Target>,
+        target: Arc<dyn ControlHandler>,
         limits: Limits,
-        routes: fn(Arc<Room>) -> Router,
+        routes: fn(Arc<AppState>) -> Router,
     ) -> io::Result<Self> {
         let (stopping, told) = watch::channel(None);
         let (ended, done) = bounded(1);
@@ -171,7 +171,7 @@ impl Service {
             .max_blocking_threads(usize::try_from(limits.connections).unwrap_or(256).max(1))
             .build()?;
         let listener = runtime.block_on(async { open() })?;
-        let room = Arc::new(Room { target, limits, stopping: told.clone() });
+        let room = Arc::new(AppState { target, limits, stopping: told.clone() });
         let server = Server {
             listener,
             router: routes(room),
@@ -225,7 +225,7 @@ impl Server {
         tokio::time::timeout(left, slots.acquire_many(limits.connections.max(1))).await.is_ok()
     }
 
-    async fn admit(&self, accepted: io::Result<Stream>) {
+    async fn admit(&self, accepted: io::Result<AcceptedStream>) {
         let stream = match accepted {
             Ok(stream) => stream,
             Err(error) => {
@@ -236,14 +236,14 @@ impl Server {
         // Without a free slot the connection is closed here.
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else { return };
         match stream {
-            Stream::Unix(stream) if may_control(&stream) => self.serve(stream, slot),
-            Stream::Unix(stream) => {
+            AcceptedStream::Unix(stream) if may_control(&stream) => self.serve(stream, slot),
+            AcceptedStream::Unix(stream) => {
                 tokio::spawn(async move {
                     refuse(stream).await;
                     drop(slot);
                 });
             }
-            Stream::Tcp(stream) => self.serve(stream, slot),
+            AcceptedStream::Tcp(stream) => self.serve(stream, slot),
         }
     }
 
@@ -304,16 +304,16 @@ enum Listener {
 }
 
 #[derive(Debug)]
-enum Stream {
+enum AcceptedStream {
     Unix(UnixStream),
     Tcp(TcpStream),
 }
 
 impl Listener {
-    async fn accept(&self) -> io::Result<Stream> {
+    async fn accept(&self) -> io::Result<AcceptedStream> {
         match self {
-            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
-            Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Stream::Tcp(stream)),
+            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| AcceptedStream::Unix(stream)),
+            Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| AcceptedStream::Tcp(stream)),
         }
     }
 }

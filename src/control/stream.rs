@@ -37,7 +37,7 @@ pub(super) struct EventStream {
 
 /// What a look for events found.
 #[derive(Debug)]
-enum Found {
+enum EventScan {
     Lines(Bytes),
     NothingYet,
     End,
@@ -50,7 +50,7 @@ impl EventStream {
         Self { backlog: subscription.backlog.into_iter(), subscription: subscription.live, follow, stopping, look }
     }
 
-    fn take(&mut self) -> Found {
+    fn take(&mut self) -> EventScan {
         let mut lines = Vec::new();
         let mut ended = false;
         while lines.len() < FRAME && !ended {
@@ -62,9 +62,9 @@ impl EventStream {
         }
         let stopping = self.stopping.borrow().is_some();
         match (lines.is_empty(), ended || !self.follow || stopping) {
-            (false, _) => Found::Lines(lines.into()),
-            (true, true) => Found::End,
-            (true, false) => Found::NothingYet,
+            (false, _) => EventScan::Lines(lines.into()),
+            (true, true) => EventScan::End,
+            (true, false) => EventScan::NothingYet,
         }
     }
 
@@ -93,9 +93,9 @@ impl Body for EventStream {
         let stream = self.get_mut();
         loop {
             match stream.take() {
-                Found::Lines(lines) => return Poll::Ready(Some(Ok(Frame::data(lines)))),
-                Found::End => return Poll::Ready(None),
-                Found::NothingYet => std::task::ready!(stream.look.poll_tick(cx)),
+                EventScan::Lines(lines) => return Poll::Ready(Some(Ok(Frame::data(lines)))),
+                EventScan::End => return Poll::Ready(None),
+                EventScan::NothingYet => std::task::ready!(stream.look.poll_tick(cx)),
             };
         }
     }

@@ -41,7 +41,7 @@ impl Fake {
     }
 }
 
-impl Target for Fake {
+impl ControlHandler for Fake {
     fn status(&self) -> Status {
         Status {
             version: "0".into(),
@@ -56,7 +56,7 @@ impl Target for Fake {
             stun: Some(StunStatus { until_us: 9, left_us: 4, frozen: false }),
             pool: PoolUse::default(),
             queue_wait_us: 0,
-            counters: Counters::default(),
+            counters: OperationCounters::default(),
             events: EventsStatus::default(),
             config: json!({"first_write": "20ms"}),
         }
@@ -81,37 +81,37 @@ impl Target for Fake {
         };
         HeldPage { total: self.held, waiting_for_space: 0, ops: (0..self.held).take(limit).map(one).collect() }
     }
-    fn set(&self, changes: Map<String, Value>) -> Result<Value, TargetError> {
+    fn set(&self, changes: Map<String, Value>) -> Result<Value, ControlRefusal> {
         if let Some(value) = changes.get("first_write").filter(|value| !value.is_string()) {
-            return Err(TargetError::Invalid(format!("first_write: {value}\nis not a time")));
+            return Err(ControlRefusal::Invalid(format!("first_write: {value}\nis not a time")));
         }
         self.did("set");
         Ok(Value::Object(changes))
     }
-    fn arm(&self) -> Result<(), TargetError> {
-        Err(TargetError::Conflict("the time limit has passed".into()))
+    fn arm(&self) -> Result<(), ControlRefusal> {
+        Err(ControlRefusal::Conflict("the time limit has passed".into()))
     }
-    fn disarm(&self) -> Result<(), TargetError> {
+    fn disarm(&self) -> Result<(), ControlRefusal> {
         self.did("disarm");
         Ok(())
     }
-    fn stun(&self, duration: Option<Duration>) -> Result<StunReply, TargetError> {
+    fn stun(&self, duration: Option<Duration>) -> Result<StunReply, ControlRefusal> {
         self.did(format!("stun {duration:?}"));
         Ok(StunReply { until_us: 7, for_us: 5 })
     }
-    fn resume(&self) -> Result<ResumeReply, TargetError> {
+    fn resume(&self) -> Result<ResumeReply, ControlRefusal> {
         panic!("a bug in the volume")
     }
-    fn release(&self) -> Result<ReleaseReply, TargetError> {
+    fn release(&self) -> Result<ReleaseReply, ControlRefusal> {
         self.did("release begins");
         let _ = self.gate.recv_timeout(LONG);
         self.did("release done");
         Ok(ReleaseReply { released: self.held })
     }
-    fn discard(&self) -> Result<DiscardReply, TargetError> {
-        Err(TargetError::Unavailable("the volume is ending".into()))
+    fn discard(&self) -> Result<DiscardReply, ControlRefusal> {
+        Err(ControlRefusal::Unavailable("the volume is ending".into()))
     }
-    fn grow(&self, pool: Bytes) -> Result<GrowReply, TargetError> {
+    fn grow(&self, pool: Bytes) -> Result<GrowReply, ControlRefusal> {
         Ok(GrowReply { pool: PoolUse { size_bytes: Some(pool.0), ..PoolUse::default() }, released: 3 })
     }
     fn events(&self) -> EventLog {
@@ -120,7 +120,7 @@ impl Target for Fake {
     fn metrics(&self) -> String {
         self.metrics.render(&Snapshot::default(), &Mirrored::default())
     }
-    fn stop(&self) -> Result<(), TargetError> {
+    fn stop(&self) -> Result<(), ControlRefusal> {
         self.did("stop");
         Ok(())
     }
@@ -139,7 +139,7 @@ impl Setup {
         let (open_gate, gate) = bounded(10);
         let log = EventLog::open(None, Clock::start()).unwrap();
         let fake = Arc::new(Fake { log, metrics: Metrics::new(), held, calls: Mutex::default(), gate });
-        let target: Arc<dyn Target> = Arc::<Fake>::clone(&fake);
+        let target: Arc<dyn ControlHandler> = Arc::<Fake>::clone(&fake);
         let server = ControlServer::with_limits(&dir.path().join("run/control.sock"), target, limits).unwrap();
         Self { server, fake, open_gate, dir }
     }
@@ -408,7 +408,7 @@ fn the_socket_is_private_from_the_start_and_goes_away() {
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let path = setup.server.path().to_owned();
     assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
-    let target: Arc<dyn Target> = Arc::<Fake>::clone(&setup.fake);
+    let target: Arc<dyn ControlHandler> = Arc::<Fake>::clone(&setup.fake);
     let again = ControlServer::start(&path, Arc::clone(&target)).unwrap_err();
     assert!(matches!(again, ControlError::Live(_)), "{again}");
     assert!(setup.is_well(), "the refused one did no harm");
@@ -439,7 +439,7 @@ fn of_many_that_start_at_once_one_gets_the_socket() {
     let path = setup.dir.path().join("contested.sock");
     drop(UnixListener::bind(&path).unwrap());
     let start = |_| {
-        let (path, target): (_, Arc<dyn Target>) = (path.clone(), Arc::<Fake>::clone(&setup.fake));
+        let (path, target): (_, Arc<dyn ControlHandler>) = (path.clone(), Arc::<Fake>::clone(&setup.fake));
         std::thread::spawn(move || ControlServer::start(&path, target))
     };
     let threads: Vec<_> = (0..8).map(start).collect();
@@ -483,7 +483,7 @@ fn sockets_are_found_by_mount_point_by_path_or_alone() {
     let dir = setup.dir.path().join("runtime");
     let find = |arg: Option<&str>| find_in(&dir, arg.map(Path::new));
     assert_eq!(find(None), Err(FindError::None));
-    let target: Arc<dyn Target> = Arc::<Fake>::clone(&setup.fake);
+    let target: Arc<dyn ControlHandler> = Arc::<Fake>::clone(&setup.fake);
     let place = |mountpoint: &str| socket_in(&dir, Path::new(mountpoint));
     let one = ControlServer::start(&place("/no/such/thin-1"), Arc::clone(&target)).unwrap();
     assert_eq!(one.path(), dir.join("no-such-thin\\x2d1.sock"));
@@ -513,7 +513,7 @@ fn a_link_to_a_mount_point_means_the_mount_point() {
 #[test]
 fn the_metrics_port_serves_metrics_and_nothing_else() {
     let setup = setup();
-    let target: Arc<dyn Target> = Arc::<Fake>::clone(&setup.fake);
+    let target: Arc<dyn ControlHandler> = Arc::<Fake>::clone(&setup.fake);
     let mut server = MetricsServer::start("127.0.0.1:0".parse().unwrap(), Arc::clone(&target)).unwrap();
     let ask = |line: &str| {
         let mut stream = TcpStream::connect(server.address()).unwrap();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::record::Record;
+use super::record::DiskRecord;
 use super::spec::{DiskSpec, FsKind, Sector};
 use super::up::{Started, Up, up};
 use crate::model::Placement;
@@ -26,7 +26,7 @@ pub struct DiskBuilder {
 #[derive(Debug)]
 pub struct Disk {
     volume: Volume,
-    record: Record,
+    record: DiskRecord,
     path: PathBuf,
     is_down: bool,
     // Removed after the disk is down: fields drop in this order.
@@ -66,7 +66,7 @@ impl Disk {
     }
 
     /// What is on record of it.
-    pub const fn record(&self) -> &Record {
+    pub const fn record(&self) -> &DiskRecord {
         &self.record
     }
 
@@ -78,7 +78,7 @@ impl Disk {
     /// Takes it down: releases what is held, unmounts, detaches. What the volume did.
     ///
     /// # Errors
-    /// The volume's books could not be kept, or its backing hangs.
+    /// The volume's pool checkpoint could not be saved, or its backing hangs.
     pub fn down(mut self) -> Result<Summary, VolumeError> {
         self.end()
     }

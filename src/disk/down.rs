@@ -7,10 +7,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::filesystem::{Unmounted, detach, mounts_of, unmount_from};
+use super::disk_volume::DiskVolume;
+use super::filesystem::{UnmountResult, detach, mounts_of, unmount_from};
 use super::loopdev::{self, Attached, Holds};
-use super::record::{Record, Store};
-use super::running::Running;
+use super::record::{DiskRecord, Store};
 use super::system::{boot, users_of};
 use crate::volume::{ErrorKind, VolumeError};
 
@@ -22,10 +22,10 @@ const STEP_LIMIT: Duration = Duration::from_secs(3);
 const NAMED: usize = 5;
 
 /// Takes `record`'s disk down and forgets it; lines for the user. Its lock must be held.
-pub(super) fn take_down(store: &Store, record: &Record) -> Result<Vec<String>, VolumeError> {
+pub(super) fn take_down(store: &Store, record: &DiskRecord) -> Result<Vec<String>, VolumeError> {
     let mut notes = Vec::new();
     if record.boot == boot() {
-        let volume = Running(record);
+        let volume = DiskVolume(record);
         if !volume.release() {
             volume.cut_off();
         }
@@ -44,7 +44,7 @@ pub(super) fn take_down(store: &Store, record: &Record) -> Result<Vec<String>, V
 }
 
 /// Unmounts what stands on the device, and detaches it.
-fn clear_device(device: &Attached, volume: Running<'_>, notes: &mut Vec<String>) {
+fn clear_device(device: &Attached, volume: DiskVolume<'_>, notes: &mut Vec<String>) {
     match loopdev::holds(device) {
         Holds::Ours => {}
         Holds::Nothing => return,
@@ -56,11 +56,11 @@ fn clear_device(device: &Attached, volume: Running<'_>, notes: &mut Vec<String>)
     for mount in mounts_of(device.number) {
         let users = users_of(&mount.mountpoint, NAMED);
         let outcome = unmount_from(&mount, GRACE, STEP_LIMIT);
-        if outcome == Unmounted::Hangs {
+        if outcome == UnmountResult::Hangs {
             volume.cut_off();
             detach(&mount.mountpoint);
         }
-        if outcome != Unmounted::Clean {
+        if outcome != UnmountResult::Clean {
             let by = if users.is_empty() { "the kernel".to_owned() } else { users.join(", ") };
             notes.push(format!("{} was still in use by {by}; they were cut off", mount.mountpoint.display()));
         }
@@ -70,7 +70,7 @@ fn clear_device(device: &Attached, volume: Running<'_>, notes: &mut Vec<String>)
     }
 }
 
-fn remove_what_was_made(store: &Store, record: &Record) -> Result<(), VolumeError> {
+fn remove_what_was_made(store: &Store, record: &DiskRecord) -> Result<(), VolumeError> {
     if record.made.mount {
         // It may have been used for something else meanwhile; then it stays.
         let _ = record.mount.as_ref().map(fs::remove_dir);
@@ -80,7 +80,7 @@ fn remove_what_was_made(store: &Store, record: &Record) -> Result<(), VolumeErro
         let _ = fs::remove_dir(place);
     }
     let _ = fs::remove_file(&record.control);
-    let is_orphan = record.boot != boot() || !Running(record).is_alive();
+    let is_orphan = record.boot != boot() || !DiskVolume(record).is_alive();
     let scratch = record.scratch.as_ref().filter(|_| is_orphan);
     if !record.ready || scratch.is_some_and(|scratch| record.image.starts_with(scratch)) {
         remove_made_image(record);
@@ -94,7 +94,7 @@ fn remove_what_was_made(store: &Store, record: &Record) -> Result<(), VolumeErro
 }
 
 /// The image, if it was made for this disk and is still that one.
-fn remove_made_image(record: &Record) {
+fn remove_made_image(record: &DiskRecord) {
     use std::os::unix::fs::MetadataExt;
 
     let is_it = |found: fs::Metadata| match record.made.image {

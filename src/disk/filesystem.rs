@@ -112,7 +112,7 @@ pub(super) fn mounts_of(number: u32) -> Vec<Mount> {
 
 /// What came of an unmount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unmounted {
+pub(super) enum UnmountResult {
     /// Nobody used it.
     Clean,
     /// It was used; it is gone from the tree, and its users get errors.
@@ -123,7 +123,7 @@ pub(super) enum Unmounted {
 
 /// Unmounts `mount`; waits up to `grace` for its users to be done, then cuts them off. A call that does not come back
 /// within `within` is left behind.
-pub(super) fn unmount_from(mount: &Mount, grace: Duration, within: Duration) -> Unmounted {
+pub(super) fn unmount_from(mount: &Mount, grace: Duration, within: Duration) -> UnmountResult {
     let deadline = Deadline::after(within);
     let mut hangs = false;
     let gone = wait_until(grace, Duration::from_millis(20), || {
@@ -134,14 +134,14 @@ pub(super) fn unmount_from(mount: &Mount, grace: Duration, within: Duration) -> 
         true
     });
     if hangs {
-        return Unmounted::Hangs;
+        return UnmountResult::Hangs;
     }
     if gone {
-        return Unmounted::Clean;
+        return UnmountResult::Clean;
     }
     shut_down(mount, deadline.left() / 2);
     detach(&mount.mountpoint);
-    Unmounted::CutOff
+    UnmountResult::CutOff
 }
 
 /// Takes a mount out of the tree at once; who uses it keeps it.

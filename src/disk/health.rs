@@ -4,11 +4,11 @@
 
 use std::fmt;
 
+use super::disk_volume::DiskVolume;
 use super::filesystem::mounts_of;
 use super::loopdev::{self, Holds};
-use super::record::Record;
-use super::running::Running;
-use super::system::{Process, boot};
+use super::record::DiskRecord;
+use super::system::{ProcessId, boot};
 
 /// Something that is wrong with a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -55,14 +55,14 @@ impl fmt::Display for Fault {
 }
 
 /// All that is wrong with a disk. `is_busy`: somebody is just bringing it up or taking it down.
-pub(super) fn faults(record: &Record, is_busy: bool) -> Vec<Fault> {
+pub(super) fn faults(record: &DiskRecord, is_busy: bool) -> Vec<Fault> {
     if record.boot != boot() {
         return vec![Fault::OtherBoot];
     }
     if is_busy && !record.ready {
         return Vec::new();
     }
-    let volume = Running(record);
+    let volume = DiskVolume(record);
     let is_dead = !volume.is_alive();
     let volume_gone = volume.mounted_connection().is_none();
     let device = record.device.as_ref();
@@ -73,7 +73,7 @@ pub(super) fn faults(record: &Record, is_busy: bool) -> Vec<Fault> {
     let found = [
         (!record.ready, Fault::Unfinished),
         (is_dead, Fault::ProcessDead),
-        (record.process.is_some_and(Process::is_stopped), Fault::ProcessStopped),
+        (record.process.is_some_and(ProcessId::is_stopped), Fault::ProcessStopped),
         (volume_gone, Fault::VolumeGone),
         (!has_device, Fault::DeviceGone),
         (has_device && (is_dead || volume_gone), Fault::DeviceOnDeadVolume),

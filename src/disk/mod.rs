@@ -18,13 +18,13 @@
 //! ```
 
 mod builder;
+mod disk_volume;
 mod down;
 mod filesystem;
 mod health;
 mod image;
 mod loopdev;
 mod record;
-mod running;
 mod spec;
 mod system;
 mod up;
@@ -35,9 +35,9 @@ use std::time::Duration;
 pub use builder::{Disk, DiskBuilder};
 pub use health::Fault;
 pub use loopdev::Attached;
-pub use record::Record;
+pub use record::DiskRecord;
 pub use spec::{DiskSpec, FsKind, Sector};
-pub use system::Process;
+pub use system::ProcessId;
 pub use up::{Started, Up, up};
 
 use crate::volume::{ErrorKind, VolumeError};
@@ -48,9 +48,9 @@ const LOCK_LIMIT: Duration = Duration::from_secs(30);
 
 /// A disk of this machine, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Found {
+pub struct ListedDisk {
     /// What is on record.
-    pub disk: Record,
+    pub disk: DiskRecord,
     /// What is wrong; nothing: it is usable.
     pub faults: Vec<Fault>,
     /// Somebody is just bringing it up or taking it down.
@@ -61,7 +61,7 @@ pub struct Found {
 ///
 /// # Errors
 /// The records cannot be read.
-pub fn list() -> Result<Vec<Found>, VolumeError> {
+pub fn list() -> Result<Vec<ListedDisk>, VolumeError> {
     if !rustix::process::geteuid().is_root() {
         return Err(VolumeError::new(ErrorKind::NoPermission, "disks belong to root; try: sudo stunfs disk list"));
     }
@@ -71,16 +71,16 @@ pub fn list() -> Result<Vec<Found>, VolumeError> {
     Ok(records.into_iter().map(|record| look(&store, record)).collect())
 }
 
-fn look(store: &Store, disk: Record) -> Found {
+fn look(store: &Store, disk: DiskRecord) -> ListedDisk {
     let busy = store.is_locked(&disk.id);
-    Found { faults: health::faults(&disk, busy), disk, busy }
+    ListedDisk { faults: health::faults(&disk, busy), disk, busy }
 }
 
 /// The disk that `name` means: its name, image, directory, mount point or device; or the only one.
 ///
 /// # Errors
 /// There is none, or more than one.
-pub fn find(name: Option<&Path>) -> Result<Found, VolumeError> {
+pub fn find(name: Option<&Path>) -> Result<ListedDisk, VolumeError> {
     let none = |text: String| VolumeError::new(ErrorKind::Unavailable, text);
     let mut all = list()?;
     let Some(name) = name else {
@@ -104,7 +104,7 @@ pub fn find(name: Option<&Path>) -> Result<Found, VolumeError> {
     found.ok_or_else(|| none(format!("no disk of {} is up; 'stunfs disk list' shows them", name.display())))
 }
 
-fn means(disk: &Record, name: &Path, path: &Path) -> bool {
+fn means(disk: &DiskRecord, name: &Path, path: &Path) -> bool {
     let places = [Some(disk.image.as_path()), Some(disk.backing()), disk.mount.as_deref(), Some(&disk.volume)];
     Path::new(&disk.id) == name
         || places.into_iter().flatten().any(|place| place == path)
@@ -115,7 +115,7 @@ fn means(disk: &Record, name: &Path, path: &Path) -> bool {
 ///
 /// # Errors
 /// Another process is busy with it for too long.
-pub fn down(disk: &Record) -> Result<Vec<String>, VolumeError> {
+pub fn down(disk: &DiskRecord) -> Result<Vec<String>, VolumeError> {
     let store = open()?;
     let _lock = lock(&store, &disk.id)?;
     // Whoever had the lock may have changed it, or taken it down.
@@ -126,7 +126,7 @@ pub fn down(disk: &Record) -> Result<Vec<String>, VolumeError> {
 ///
 /// # Errors
 /// As [`down()`].
-pub fn repair(disk: &Record) -> Result<Option<Vec<String>>, VolumeError> {
+pub fn repair(disk: &DiskRecord) -> Result<Option<Vec<String>>, VolumeError> {
     let store = open()?;
     let _lock = lock(&store, &disk.id)?;
     match store.load(&disk.id) {

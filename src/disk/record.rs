@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::loopdev::Attached;
 use super::spec::{FsKind, Sector};
-use super::system::Process;
+use super::system::ProcessId;
 use crate::time::wait_until;
 use crate::units::Bytes;
 
@@ -25,7 +25,7 @@ const VERSION: u32 = 1;
 
 /// A disk, as far as it has got.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub struct DiskRecord {
     version: u32,
     /// Its name on this machine.
     pub id: String,
@@ -48,7 +48,7 @@ pub struct Record {
     /// The volume's connection to the kernel.
     pub(super) connection: Option<u32>,
     /// Who runs the volume.
-    pub process: Option<Process>,
+    pub process: Option<ProcessId>,
     /// That process is a daemon of this disk alone, and may be ended.
     pub(super) is_daemon: bool,
     /// The loop device.
@@ -76,7 +76,7 @@ pub(super) struct Made {
     pub(super) mount: bool,
 }
 
-impl Record {
+impl DiskRecord {
     pub(super) fn new(id: String, image: PathBuf, size: Bytes, places: Places) -> Self {
         Self {
             version: VERSION,
@@ -188,11 +188,11 @@ impl Store {
     }
 
     /// The record of a disk; `None` if there is none that can be read.
-    pub(super) fn load(&self, id: &str) -> Option<Record> {
+    pub(super) fn load(&self, id: &str) -> Option<DiskRecord> {
         read(&self.file(id))
     }
 
-    pub(super) fn save(&self, record: &Record) -> io::Result<()> {
+    pub(super) fn save(&self, record: &DiskRecord) -> io::Result<()> {
         let mut file = tempfile::Builder::new().prefix(".record").tempfile_in(&self.directory)?;
         serde_json::to_writer_pretty(&mut file, record)?;
         file.flush()?;
@@ -221,7 +221,7 @@ impl Store {
     }
 
     /// All records, by name.
-    pub(super) fn all(&self) -> io::Result<Vec<Record>> {
+    pub(super) fn all(&self) -> io::Result<Vec<DiskRecord>> {
         let mut records = Vec::new();
         for entry in fs::read_dir(&self.directory)? {
             let path = entry?.path();
@@ -229,7 +229,7 @@ impl Store {
                 records.extend(read(&path));
             }
         }
-        records.sort_by(|one: &Record, other| one.id.cmp(&other.id));
+        records.sort_by(|one: &DiskRecord, other| one.id.cmp(&other.id));
         Ok(records)
     }
 }
@@ -245,7 +245,7 @@ fn try_lock(path: &Path) -> io::Result<Option<File>> {
     Ok(is_current.then_some(file))
 }
 
-fn read(path: &Path) -> Option<Record> {
+fn read(path: &Path) -> Option<DiskRecord> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
@@ -253,9 +253,9 @@ fn read(path: &Path) -> Option<Record> {
 mod tests {
     use super::*;
 
-    fn record(id: &str) -> Record {
+    fn record(id: &str) -> DiskRecord {
         let places = Places { volume: "/v".into(), control: "/c".into() };
-        Record::new(id.into(), "/data/disk.img".into(), Bytes::gib(1), places)
+        DiskRecord::new(id.into(), "/data/disk.img".into(), Bytes::gib(1), places)
     }
 
     #[test]
@@ -264,7 +264,7 @@ mod tests {
         let store = Store::at(dir.path()).unwrap();
         assert_eq!(store.load("a"), None);
         store.save(&record("b")).unwrap();
-        store.save(&Record { ready: true, ..record("a") }).unwrap();
+        store.save(&DiskRecord { ready: true, ..record("a") }).unwrap();
         fs::write(dir.path().join("c.json"), "{").unwrap();
         let ids: Vec<_> = store.all().unwrap().into_iter().map(|record| record.id).collect();
         assert_eq!(ids, ["a", "b"]);

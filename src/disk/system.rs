@@ -24,14 +24,14 @@ pub(super) fn in_time<T: Send + 'static>(
 
 /// A process, told apart from a later one with its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Process {
+pub struct ProcessId {
     /// Its number.
     pub pid: u32,
     /// Clock ticks from boot to its start.
     pub(super) started: u64,
 }
 
-impl Process {
+impl ProcessId {
     /// The process that has this number now.
     pub(super) fn of(pid: u32) -> Option<Self> {
         let (state, started) = stat(pid)?;
@@ -99,10 +99,10 @@ mod tests {
 
     #[test]
     fn this_process_is_known_by_number_and_start() {
-        let me = Process::of(std::process::id()).unwrap();
+        let me = ProcessId::of(std::process::id()).unwrap();
         assert!(me.is_running() && !me.is_stopped());
-        assert!(!Process { started: me.started + 1, ..me }.is_running());
-        assert!(Process::of(u32::MAX).is_none());
+        assert!(!ProcessId { started: me.started + 1, ..me }.is_running());
+        assert!(ProcessId::of(u32::MAX).is_none());
     }
 
     #[test]

@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use rustix::fs::OFlags;
 
+use super::disk_volume::DiskVolume;
 use super::down::take_down;
 use super::filesystem::{self, check_mount_point, make_mount_point};
 use super::health::faults;
 use super::image::{self, Content, Location};
 use super::loopdev;
-use super::record::{Places, Record, Store};
-use super::running::Running;
+use super::record::{DiskRecord, Places, Store};
 use super::spec::{DiskSpec, FsKind, check_size};
-use super::system::{Process, boot};
+use super::system::{ProcessId, boot};
 use crate::control::default_socket;
 use crate::units::Bytes;
 use crate::volume::{ErrorKind, VolumeError};
@@ -41,20 +41,20 @@ pub struct Started {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Up {
     /// It is up now.
-    New(Record),
+    New(DiskRecord),
     /// It was up already, and is left as it is.
-    Already(Record),
+    Already(DiskRecord),
 }
 
-/// Brings a disk up. `start` mounts a volume of [`Record::backing`] at [`Record::volume`] with its control socket at
-/// [`Record::control`], placement direct, disarmed; `arm` switches injection on at the end.
+/// Brings a disk up. `start` mounts a volume of [`DiskRecord::backing`] at [`DiskRecord::volume`] with its control socket at
+/// [`DiskRecord::control`], placement direct, disarmed; `arm` switches injection on at the end.
 ///
 /// # Errors
 /// One line; nothing is left of it then.
 pub fn up<E: From<VolumeError>>(
     spec: &DiskSpec,
     arm: bool,
-    start: impl FnOnce(&Record) -> Result<Started, E>,
+    start: impl FnOnce(&DiskRecord) -> Result<Started, E>,
 ) -> Result<Up, E> {
     check_rights()?;
     if spec.fs == FsKind::None && spec.mount.is_some() {
@@ -74,7 +74,7 @@ fn bring_up<E: From<VolumeError>>(
     spec: &DiskSpec,
     location: &Location,
     arm: bool,
-    start: impl FnOnce(&Record) -> Result<Started, E>,
+    start: impl FnOnce(&DiskRecord) -> Result<Started, E>,
 ) -> Result<Up, E> {
     let store = Store::open().map_err(|error| cannot_keep(&error))?;
     let id = Store::id_of(&location.directory).map_err(|error| cannot_keep(&error))?;
@@ -116,7 +116,7 @@ fn busy(id: &str) -> VolumeError {
 }
 
 /// The disk that is up already. What another boot left is forgotten; what a crash left is for `repair`.
-fn standing(store: &Store, id: &str, location: &Location) -> Result<Option<Record>, VolumeError> {
+fn standing(store: &Store, id: &str, location: &Location) -> Result<Option<DiskRecord>, VolumeError> {
     let Some(record) = store.load(id) else { return Ok(None) };
     if record.boot != boot() {
         take_down(store, &record)?;
@@ -139,7 +139,7 @@ fn standing(store: &Store, id: &str, location: &Location) -> Result<Option<Recor
 struct Rising<'a> {
     spec: &'a DiskSpec,
     store: &'a Store,
-    record: Record,
+    record: DiskRecord,
 }
 
 impl<'a> Rising<'a> {
@@ -157,7 +157,7 @@ impl<'a> Rising<'a> {
             (Some(place), _) => check_mount_point(place).map(|(place, is_missing)| (Some(place), is_missing))?,
         };
         let control = default_socket(mount.as_deref().unwrap_or(&location.directory));
-        let mut record = Record::new(id, location.image.clone(), size, Places { volume, control });
+        let mut record = DiskRecord::new(id, location.image.clone(), size, Places { volume, control });
         (record.fs, record.sector, record.mount) = (spec.fs, spec.sector, mount);
         record.made.mount = makes_mount;
         record.made.directory = location.made_directory;
@@ -169,20 +169,20 @@ impl<'a> Rising<'a> {
         &mut self,
         location: &Location,
         arm: bool,
-        start: impl FnOnce(&Record) -> Result<Started, E>,
+        start: impl FnOnce(&DiskRecord) -> Result<Started, E>,
     ) -> Result<(), E> {
         self.save()?;
         self.make_places()?;
         let needs_fs = self.make_image(location)?;
         let started = start(&self.record)?;
         self.record.is_daemon = started.is_daemon;
-        self.record.process = Process::of(started.pid);
-        self.record.connection = Running(&self.record).mounted_connection().map(|connection| connection.get());
+        self.record.process = ProcessId::of(started.pid);
+        self.record.connection = DiskVolume(&self.record).mounted_connection().map(|connection| connection.get());
         self.save()?;
         self.attach()?;
         self.make_file_system(needs_fs)?;
         if arm {
-            Running(&self.record).post("/v1/arm", ARM_LIMIT).map_err(|error| {
+            DiskVolume(&self.record).post("/v1/arm", ARM_LIMIT).map_err(|error| {
                 VolumeError::new(ErrorKind::Unavailable, format!("the disk's volume cannot be armed: {error}"))
             })?;
         }

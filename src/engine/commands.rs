@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::hold::{Slot, Waiting};
-use super::{Core, Engine, Filter, HeldOp, timer};
+use super::hold::{HeldSlot, Slot};
+use super::{Core, Engine, Filter, HeldOperation, timer};
 use crate::model::{ConfigError, ModelConfig, Refusal, Release, Snapshot};
 use crate::telemetry::event::EventBody;
 use crate::time::SimTime;
@@ -119,7 +119,7 @@ impl Engine {
     }
 
     /// The first `limit` held operations in order of arrival, and how many there are.
-    pub fn held(&self, limit: usize) -> (Vec<HeldOp>, usize) {
+    pub fn held(&self, limit: usize) -> (Vec<HeldOperation>, usize) {
         let core = self.shared.core();
         let total = core.slots.len();
         let mut ids: Vec<_> = core.slots.keys().copied().collect();
@@ -129,9 +129,9 @@ impl Engine {
         ids.truncate(limit);
         ids.sort_unstable();
         let held = ids.into_iter().filter_map(|id| {
-            let Some(Slot::Full(Waiting { since, record, .. })) = core.slots.get(&id) else { return None };
+            let Some(Slot::Full(HeldSlot { since, record, .. })) = core.slots.get(&id) else { return None };
             let pending = core.model.pending(id)?;
-            Some(HeldOp {
+            Some(HeldOperation {
                 id: id.0,
                 record: Arc::clone(record),
                 since: *since,

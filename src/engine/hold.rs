@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
-use super::Shared;
+use super::EngineShared;
 use super::data::HeldData;
-use super::op::{HoldTimes, Pace};
-use super::running::HandedOver;
-use crate::model::{Notice, Refusal, Release};
+use super::op::{ExpectedDuration, HoldTimes};
+use super::quiesce::HandedOver;
+use crate::model::{ModelNotice, Refusal, Release};
 use crate::telemetry::event::{EventBody, OpRecord};
 use crate::time::SimTime;
 
@@ -28,22 +28,22 @@ pub(super) enum Slot {
     Filling { since: SimTime },
     /// Released while it was being filled: whoever fills it goes on at once.
     Released(Release, Option<Sender<()>>),
-    /// Waiting.
-    Full(Waiting),
+    /// HeldSlot.
+    Full(HeldSlot),
 }
 
 /// An operation that waits.
-pub(super) struct Waiting {
+pub(super) struct HeldSlot {
     pub(super) since: SimTime,
     pub(super) record: Arc<OpRecord>,
     pub(super) work: Work,
-    pub(super) pace: Pace,
+    pub(super) pace: ExpectedDuration,
 }
 
 /// A released operation on its way to a completion thread, or to a worker. `batch` is dropped when it has been answered.
 pub(super) struct Job {
     pub(super) release: Release,
-    pub(super) waited: Waiting,
+    pub(super) waited: HeldSlot,
     pub(super) batch: Option<Sender<()>>,
 }
 
@@ -56,7 +56,7 @@ pub(super) enum LongJob {
 }
 
 /// Carries out an operation that takes long.
-pub(super) fn run_long(shared: &Shared, job: LongJob) {
+pub(super) fn run_long(shared: &EngineShared, job: LongJob) {
     match job {
         LongJob::Released(job) => run(shared, job),
         LongJob::Passed(work, running) => {
@@ -70,8 +70,8 @@ pub(super) fn run_long(shared: &Shared, job: LongJob) {
 }
 
 /// Carries out a released operation, which answers it, then tells of it.
-pub(super) fn run(shared: &Shared, job: Job) {
-    let Job { release, waited: Waiting { record, work, .. }, batch } = job;
+pub(super) fn run(shared: &EngineShared, job: Job) {
+    let Job { release, waited: HeldSlot { record, work, .. }, batch } = job;
     let running = shared.running.enter();
     // A panic ends this operation (its reply, dropped, becomes EIO), not the thread that completes the others.
     let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| carry_out(shared, work, release.outcome)));
@@ -95,7 +95,7 @@ pub(super) fn run(shared: &Shared, job: Job) {
     });
 }
 
-fn carry_out(shared: &Shared, work: Work, outcome: Result<(), Refusal>) {
+fn carry_out(shared: &EngineShared, work: Work, outcome: Result<(), Refusal>) {
     match work {
         Work::Plain(work) => work(outcome),
         Work::Write(held, work) => {
@@ -126,13 +126,13 @@ fn errno_name(refusal: Refusal) -> String {
 }
 
 /// The event that tells of a notice.
-pub(super) const fn notice_event(notice: Notice) -> EventBody {
+pub(super) const fn notice_event(notice: ModelNotice) -> EventBody {
     match notice {
-        Notice::StunBegan { cause, until, .. } => EventBody::StunBegan { cause, until_us: until.as_micros() },
-        Notice::StunEnded { .. } => EventBody::StunEnded {},
-        Notice::LowWater { used, size, .. } => EventBody::LowWater { used_bytes: used.0, size_bytes: size.0 },
-        Notice::PoolFull { size, .. } => EventBody::PoolFull { size_bytes: size.0 },
-        Notice::Discarded { grains, .. } => EventBody::Discarded { grains },
-        Notice::Expired { .. } => EventBody::Expired {},
+        ModelNotice::StunBegan { cause, until, .. } => EventBody::StunBegan { cause, until_us: until.as_micros() },
+        ModelNotice::StunEnded { .. } => EventBody::StunEnded {},
+        ModelNotice::LowWater { used, size, .. } => EventBody::LowWater { used_bytes: used.0, size_bytes: size.0 },
+        ModelNotice::PoolFull { size, .. } => EventBody::PoolFull { size_bytes: size.0 },
+        ModelNotice::Discarded { grains, .. } => EventBody::Discarded { grains },
+        ModelNotice::Expired { .. } => EventBody::Expired {},
     }
 }

@@ -8,21 +8,21 @@
 //! held becomes a slot (`hold.rs`): its data is copied, and its work waits for the model to release it; then a completion
 //! thread runs it. A held write therefore touches the backing only when it is released.
 
-mod books;
 mod commands;
 mod data;
 mod filter;
 mod hold;
+mod job_queue;
 mod op;
-mod promise;
-mod queue;
-mod running;
+mod provisioning;
+mod quiesce;
 mod throttled;
 mod timer;
+mod usage_bound;
 
 pub use commands::{EngineStatus, Released};
 pub use filter::Filter;
-pub use op::{Caller, HeldOp, HoldTimes, Later, Observer, OpInfo};
+pub use op::{Caller, HeldOperation, HoldTimes, Later, Observer, OpInfo};
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -33,17 +33,17 @@ use std::thread::JoinHandle;
 use crossbeam_channel::Sender;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
-use crate::model::{Access, FileKey, Gate, Model, Notice, Op, OpId, Refusal, Release, Verdict};
+use crate::model::{Access, FileKey, Gate, Model, ModelNotice, ModelOp, OpId, Refusal, Release, Verdict};
 use crate::telemetry::event::OpKind;
 use crate::time::{Clock, SimTime};
 use crate::units::Bytes;
 use data::DataStore;
-use hold::{Job, LongJob, Slot, Waiting, Work};
-use op::Pace;
-use promise::Promise;
-use queue::Queue;
-use running::Running;
+use hold::{HeldSlot, Job, LongJob, Slot, Work};
+use job_queue::JobQueue;
+use op::ExpectedDuration;
+use quiesce::InFlight;
 use throttled::Throttled;
+use usage_bound::UsageBound;
 
 /// What an engine is made of.
 pub struct EngineParts {
@@ -70,24 +70,24 @@ impl fmt::Debug for EngineParts {
 /// The engine of a volume. Clones are the same engine; [`Engine::shut_down`] ends it.
 #[derive(Debug, Clone)]
 pub struct Engine {
-    shared: Arc<Shared>,
+    shared: Arc<EngineShared>,
 }
 
 /// A thread that panics leaves sound data behind these locks: every change under them is completed or not begun.
-struct Shared {
+struct EngineShared {
     clock: Clock,
     core: Mutex<Core>,
     /// A copy of the model's gate, so that what needs no verdict takes no lock.
     gate: AtomicU8,
     filter: RwLock<Arc<Filter>>,
-    running: Running,
+    running: InFlight,
     throttled: Throttled,
     data: DataStore,
     observer: Arc<dyn Observer>,
     /// Released operations, for the completion threads.
-    jobs: Queue<Job>,
+    jobs: JobQueue<Job>,
     /// Operations that passed and take long, for the workers.
-    long: Queue<LongJob>,
+    long: JobQueue<LongJob>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -98,14 +98,14 @@ struct Core {
     alarm: SimTime,
     timer: Option<std::thread::Thread>,
     stopping: bool,
-    promise: Promise,
+    usage_bound: UsageBound,
     /// Files whose data is in the pool's use already, while a scan of the backing goes on.
     counted: Option<HashSet<FileKey>>,
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for EngineShared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("gate", &self.gate).field("data", &self.data).finish_non_exhaustive()
+        f.debug_struct("EngineShared").field("gate", &self.gate).field("data", &self.data).finish_non_exhaustive()
     }
 }
 
@@ -116,7 +116,7 @@ impl Engine {
     /// Starts the timer and completion threads.
     pub fn start(parts: EngineParts) -> std::io::Result<Self> {
         let on_thread_start = parts.on_thread_start;
-        let engine = Self { shared: Arc::new(Shared::new(parts, true)) };
+        let engine = Self { shared: Arc::new(EngineShared::new(parts, true)) };
         let threads = timer::start(&engine.shared, on_thread_start)?;
         *engine.shared.threads.lock() = threads;
         Ok(engine)
@@ -132,7 +132,7 @@ impl Engine {
             observer: Arc::new(op::Unheard),
             on_thread_start: || (),
         };
-        let shared = Shared::new(parts, false);
+        let shared = EngineShared::new(parts, false);
         Self { shared: Arc::new(shared) }
     }
 
@@ -221,7 +221,7 @@ impl Engine {
         let selected = filter.selects(op);
         let mut core = shared.core();
         let now = shared.clock.now();
-        let verdict = core.model.submit(now, Op { access: op.access, selected });
+        let verdict = core.model.submit(now, ModelOp { access: op.access, selected });
         if let Verdict::Held(id) = verdict {
             core.slots.insert(id, Slot::Filling { since: now });
         }
@@ -236,11 +236,11 @@ impl Engine {
         match core.slots.remove(&id) {
             Some(Slot::Released(release, batch)) => {
                 drop(core);
-                let waited = Waiting { since: release.requested, record, work, pace };
+                let waited = HeldSlot { since: release.requested, record, work, pace };
                 self.shared.send(vec![Job { release, waited, batch }]);
             }
             Some(Slot::Filling { since }) => {
-                core.slots.insert(id, Slot::Full(Waiting { since, record, work, pace }));
+                core.slots.insert(id, Slot::Full(HeldSlot { since, record, work, pace }));
             }
             Some(full @ Slot::Full(_)) => {
                 // Ids are unique: this cannot be ours. Keep it.
@@ -251,7 +251,7 @@ impl Engine {
     }
 }
 
-impl Shared {
+impl EngineShared {
     fn new(parts: EngineParts, threads: bool) -> Self {
         Self {
             clock: parts.clock,
@@ -262,16 +262,16 @@ impl Shared {
                 alarm: SimTime::MAX,
                 timer: None,
                 stopping: false,
-                promise: Promise::default(),
+                usage_bound: UsageBound::default(),
                 counted: None,
             }),
             filter: RwLock::new(Arc::new(parts.filter)),
-            running: Running::default(),
+            running: InFlight::default(),
             throttled: Throttled::default(),
             data: DataStore::new(parts.held_memory),
             observer: parts.observer,
-            jobs: Queue::new(threads),
-            long: Queue::new(threads),
+            jobs: JobQueue::new(threads),
+            long: JobQueue::new(threads),
             threads: Mutex::new(Vec::new()),
         }
     }
@@ -289,7 +289,7 @@ impl Shared {
     /// was released to the completion threads and tells of what happened.
     fn settle(&self, mut core: MutexGuard<'_, Core>, releases: Vec<Release>, batch: Option<&Sender<()>>) {
         self.gate.store(gate_bits(core.model.gate()), SeqCst);
-        core.keep_promise(&*self.observer);
+        core.reserve_usage(&*self.observer);
         let next = core.model.poll_timeout().unwrap_or(SimTime::MAX);
         if next < core.alarm {
             core.alarm = next;
@@ -307,7 +307,8 @@ impl Shared {
     /// Hands released operations to the completion threads, or to the workers; once those have ended, carries them out
     /// here.
     fn send(&self, jobs: Vec<Job>) {
-        let (long, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.waited.pace != Pace::Short);
+        let (long, jobs): (Vec<_>, Vec<_>) =
+            jobs.into_iter().partition(|job| job.waited.pace != ExpectedDuration::Short);
         if !jobs.is_empty()
             && let Err(left) = self.jobs.push(jobs)
         {
@@ -319,10 +320,10 @@ impl Shared {
     /// Whether this thread has better things to do.
     fn belongs_to_worker(&self, op: &OpInfo<'_>) -> bool {
         match op.pace() {
-            Pace::Short if op.kind == OpKind::Write => self.throttled.now(&self.clock),
-            Pace::Short | Pace::MayWait => false,
-            Pace::Copies => self.long.has_idle_thread(),
-            Pace::WaitsForDisk => true,
+            ExpectedDuration::Short if op.kind == OpKind::Write => self.throttled.now(&self.clock),
+            ExpectedDuration::Short | ExpectedDuration::MayWait => false,
+            ExpectedDuration::Copies => self.long.has_idle_thread(),
+            ExpectedDuration::WaitsForDisk => true,
         }
     }
 
@@ -334,10 +335,10 @@ impl Shared {
         }
     }
 
-    fn tell(&self, notice: Notice) {
+    fn tell(&self, notice: ModelNotice) {
         match notice {
-            Notice::StunBegan { until, .. } => self.observer.stunned(true, until),
-            Notice::StunEnded { at } => self.observer.stunned(false, at),
+            ModelNotice::StunBegan { until, .. } => self.observer.stunned(true, until),
+            ModelNotice::StunEnded { at } => self.observer.stunned(false, at),
             _ => {}
         }
         self.observer.event(hold::notice_event(notice));

@@ -47,7 +47,7 @@ pub type Later = Box<dyn FnOnce() + Send>;
 
 /// How long it takes to carry an operation out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pace {
+pub(super) enum ExpectedDuration {
     /// No longer than it takes to tell another thread of it.
     Short,
     /// Short, unless it finds out that it would wait.
@@ -59,14 +59,16 @@ pub(super) enum Pace {
 }
 
 impl OpInfo<'_> {
-    pub(super) fn pace(&self) -> Pace {
+    pub(super) fn pace(&self) -> ExpectedDuration {
         let large = || self.range.is_some_and(|range| range.len() >= LARGE_READ);
         match self.kind {
-            OpKind::Fsyncdir | OpKind::Fallocate | OpKind::CopyFileRange | OpKind::Truncate => Pace::WaitsForDisk,
-            OpKind::Write | OpKind::Fsync if self.synchronous => Pace::WaitsForDisk,
-            OpKind::Read if large() => Pace::Copies,
-            OpKind::Read => Pace::MayWait,
-            _ => Pace::Short,
+            OpKind::Fsyncdir | OpKind::Fallocate | OpKind::CopyFileRange | OpKind::Truncate => {
+                ExpectedDuration::WaitsForDisk
+            }
+            OpKind::Write | OpKind::Fsync if self.synchronous => ExpectedDuration::WaitsForDisk,
+            OpKind::Read if large() => ExpectedDuration::Copies,
+            OpKind::Read => ExpectedDuration::MayWait,
+            _ => ExpectedDuration::Short,
         }
     }
 
@@ -107,7 +109,7 @@ pub(crate) fn command_name(pid: u32) -> Arc<str> {
 
 /// A held operation, as `ctl status` tells of it.
 #[derive(Debug, Clone)]
-pub struct HeldOp {
+pub struct HeldOperation {
     /// The hold's number.
     pub id: u64,
     /// Who does what to what.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use super::Shared;
+use super::EngineShared;
 use super::hold;
 use crate::time::{SimTime, wait_until};
 
@@ -17,7 +17,7 @@ const WORKERS: usize = 8;
 /// How long the threads may take to end.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-pub(super) fn start(shared: &Arc<Shared>, on_thread_start: fn()) -> std::io::Result<Vec<JoinHandle<()>>> {
+pub(super) fn start(shared: &Arc<EngineShared>, on_thread_start: fn()) -> std::io::Result<Vec<JoinHandle<()>>> {
     let mut threads = Vec::with_capacity(COMPLETION_THREADS + WORKERS + 1);
     for n in 0..COMPLETION_THREADS {
         let shared = Arc::clone(shared);
@@ -49,7 +49,7 @@ pub(super) fn start(shared: &Arc<Shared>, on_thread_start: fn()) -> std::io::Res
     Ok(threads)
 }
 
-fn run_timer(shared: &Shared) {
+fn run_timer(shared: &EngineShared) {
     let mut releases = Vec::new();
     loop {
         let mut core = shared.core();
@@ -69,7 +69,7 @@ fn run_timer(shared: &Shared) {
 }
 
 /// Parks until `at` or until somebody sets an earlier alarm.
-fn sleep_until(shared: &Shared, at: SimTime) {
+fn sleep_until(shared: &EngineShared, at: SimTime) {
     let left = at.since(shared.clock.now());
     if left > Duration::ZERO {
         std::thread::park_timeout(left);
@@ -78,7 +78,7 @@ fn sleep_until(shared: &Shared, at: SimTime) {
 
 /// Ends the threads. What is still in the queue of released operations is completed first; a thread that stands still in
 /// the backing is left behind after [`STOP_LIMIT`].
-pub(super) fn stop(shared: &Shared) {
+pub(super) fn stop(shared: &EngineShared) {
     {
         let mut core = shared.core();
         core.stopping = true;

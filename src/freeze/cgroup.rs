@@ -13,10 +13,10 @@ use std::time::Duration;
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, openat};
 use rustix::io::Errno;
 
+use super::freeze_set::{Freezer, StuckThread, Surroundings, UndoArmer};
 use super::hierarchy::{self, Version};
 use super::procfs::{self, Rest};
-use super::recipe::ThawRecipe;
-use super::set::{Arm, Freezer, Surroundings, Waiting};
+use super::undo_action::UndoAction;
 use crate::time::{Deadline, pause};
 
 /// How often the state is read back.
@@ -29,7 +29,7 @@ pub(super) struct Cgroup {
     directory: OwnedFd,
     version: Version,
     ours: bool,
-    waiting: Vec<Waiting>,
+    waiting: Vec<StuckThread>,
 }
 
 impl Version {
@@ -118,11 +118,11 @@ impl Cgroup {
         threads
     }
 
-    fn recipe(&self) -> Result<ThawRecipe, String> {
+    fn action(&self) -> Result<UndoAction, String> {
         let (file, _, thawed) = self.version.control();
         let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| "its path has a zero byte".to_owned());
         let path = text(self.path.join(file).as_os_str().as_bytes())?;
-        Ok(ThawRecipe::Write { path, value: text(thawed.as_bytes())? })
+        Ok(UndoAction::Write { path, value: text(thawed.as_bytes())? })
     }
 
     fn acknowledge(&mut self, around: &Surroundings, deadline: Deadline) -> Result<(), String> {
@@ -155,7 +155,7 @@ fn at(path: &Path, error: impl std::fmt::Display) -> String {
 }
 
 /// Whether the thread is where frozen ones are.
-fn in_freezer(thread: &Waiting) -> bool {
+fn in_freezer(thread: &StuckThread) -> bool {
     matches!(thread.place.as_deref(), Some("__refrigerator" | "do_freezer_trap"))
 }
 
@@ -192,11 +192,11 @@ impl Freezer for Cgroup {
         }
     }
 
-    fn freeze(&mut self, around: &Surroundings, deadline: Deadline, arm: &mut Arm<'_>) -> Result<(), String> {
+    fn freeze(&mut self, around: &Surroundings, deadline: Deadline, arm: &mut UndoArmer<'_>) -> Result<(), String> {
         // Again: somebody may have been moved into it since.
         self.check(around)?;
         if !self.requested().map_err(|error| self.failed(&error))? {
-            arm(&self.recipe()?).map_err(|error| format!("the guard does not answer: {error}"))?;
+            arm(&self.action()?).map_err(|error| format!("the guard does not answer: {error}"))?;
             self.ours = true;
             self.write(self.version.control().1).map_err(|error| self.failed(&error))?;
         }
@@ -219,11 +219,11 @@ impl Freezer for Cgroup {
         Ok(())
     }
 
-    fn recipes(&self) -> Vec<ThawRecipe> {
-        self.recipe().ok().filter(|_| self.ours).into_iter().collect()
+    fn actions(&self) -> Vec<UndoAction> {
+        self.action().ok().filter(|_| self.ours).into_iter().collect()
     }
 
-    fn waiting(&self) -> &[Waiting] {
+    fn waiting(&self) -> &[StuckThread] {
         &self.waiting
     }
 }

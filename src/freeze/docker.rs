@@ -14,8 +14,8 @@ use bollard::models::ContainerState;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use rustix::process::Pid;
 
-use super::recipe::ThawRecipe;
-use super::set::{Arm, Freezer, Surroundings};
+use super::freeze_set::{Freezer, Surroundings, UndoArmer};
+use super::undo_action::UndoAction;
 use crate::time::{Deadline, pause};
 
 /// A look at a container is given up after this.
@@ -121,7 +121,7 @@ impl Container {
         state.paused.ok_or_else(|| EngineError::from("the engine does not tell whether the container is paused"))
     }
 
-    fn recipe(&self) -> Result<ThawRecipe, String> {
+    fn action(&self) -> Result<UndoAction, String> {
         let text =
             |bytes: &[u8]| CString::new(bytes).map_err(|_| "a zero byte in the engine's socket or answer".to_owned());
         let request = format!(
@@ -129,7 +129,7 @@ impl Container {
             self.id
         );
         let socket = text(self.engine.as_os_str().as_bytes())?;
-        Ok(ThawRecipe::Http { socket, request: text(request.as_bytes())? })
+        Ok(UndoAction::Http { socket, request: text(request.as_bytes())? })
     }
 
     /// Pauses. An engine that failed at it is asked again: runc gives up after some milliseconds where processes of the
@@ -190,12 +190,12 @@ impl Freezer for Container {
         }
     }
 
-    fn freeze(&mut self, around: &Surroundings, deadline: Deadline, arm: &mut Arm<'_>) -> Result<(), String> {
+    fn freeze(&mut self, around: &Surroundings, deadline: Deadline, arm: &mut UndoArmer<'_>) -> Result<(), String> {
         self.check(around)?;
         if self.is_paused(deadline).map_err(|error| error.why)? {
             return Ok(());
         }
-        arm(&self.recipe()?).map_err(|error| format!("the guard does not answer: {error}"))?;
+        arm(&self.action()?).map_err(|error| format!("the guard does not answer: {error}"))?;
         self.ours = true;
         self.pause(deadline).map_err(|error| error.why)?;
         match self.is_paused(deadline) {
@@ -217,8 +217,8 @@ impl Freezer for Container {
         Ok(())
     }
 
-    fn recipes(&self) -> Vec<ThawRecipe> {
-        self.recipe().ok().filter(|_| self.ours).into_iter().collect()
+    fn actions(&self) -> Vec<UndoAction> {
+        self.action().ok().filter(|_| self.ours).into_iter().collect()
     }
 }
 

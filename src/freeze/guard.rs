@@ -7,7 +7,7 @@
 //! | line | meaning |
 //! |---|---|
 //! | `mount CONNECTION MOUNT_ID` | abort this FUSE connection and unmount this mount |
-//! | `thaw-...` | carry out this [`ThawRecipe`] |
+//! | `thaw-...` | carry out this [`UndoAction`] |
 //! | `thawed` | forget all `thaw-...` lines so far |
 //! | `put-back PATH VALUE` | write this kernel setting |
 //! | `done` | nothing is left to be undone: exit |
@@ -26,8 +26,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 
-use super::guard_process::{self, LINE_BYTES, Plan, SETTINGS_BYTES, THAW_BYTES};
-use super::recipe::ThawRecipe;
+use super::guard_process::{self, GuardPlan, LINE_BYTES, SETTINGS_BYTES, THAW_BYTES};
+use super::undo_action::UndoAction;
 use crate::time::Deadline;
 
 /// How long the guard may take to report that it is on duty.
@@ -57,7 +57,7 @@ impl Guard {
     /// As [`Guard::spawn`], for one that keeps `lock` open until it is done: a `flock` on it lasts as long.
     pub fn spawn_with_lock(mountpoint: &Path, helper: Option<&Path>, lock: Option<BorrowedFd<'_>>) -> io::Result<Self> {
         let helper = helper.map(|path| c_string(path.as_os_str())).transpose()?;
-        let mut plan = Plan::new(c_string(mountpoint.as_os_str())?, helper, lock.map(|lock| lock.as_raw_fd()));
+        let mut plan = GuardPlan::new(c_string(mountpoint.as_os_str())?, helper, lock.map(|lock| lock.as_raw_fd()));
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         guard_process::fork(&mut plan, theirs.as_raw_fd())?;
         drop(theirs);
@@ -74,12 +74,12 @@ impl Guard {
     ///
     /// # Errors
     /// The guard is dead, or has no room for more: then it must not be frozen.
-    pub fn arm(&self, recipe: &ThawRecipe) -> io::Result<()> {
-        let (kept, room) = match recipe {
-            ThawRecipe::PutBack { .. } => (&self.to_put_back, SETTINGS_BYTES),
+    pub fn arm(&self, action: &UndoAction) -> io::Result<()> {
+        let (kept, room) = match action {
+            UndoAction::PutBack { .. } => (&self.to_put_back, SETTINGS_BYTES),
             _ => (&self.to_thaw, THAW_BYTES),
         };
-        let line = format!("{recipe}\n");
+        let line = format!("{action}\n");
         let needed = kept.fetch_add(line.len(), Relaxed) + line.len();
         if line.len() > LINE_BYTES || needed > room {
             kept.fetch_sub(line.len(), Relaxed);
@@ -217,12 +217,12 @@ mod tests {
     fn a_guard_takes_in_many_lines_and_says_when_it_is_too_much() {
         let dir = tempfile::tempdir().unwrap();
         let guard = Guard::spawn(dir.path(), None).unwrap();
-        let recipe: ThawRecipe = format!("thaw-write /{} 0", "x".repeat(900)).parse().unwrap();
-        let told = (0..2000).take_while(|_| guard.arm(&recipe).is_ok()).count();
+        let action: UndoAction = format!("thaw-write /{} 0", "x".repeat(900)).parse().unwrap();
+        let told = (0..2000).take_while(|_| guard.arm(&action).is_ok()).count();
         assert!(told > 1000 && told < 2000, "{told}");
         guard.thawed().unwrap();
-        guard.arm(&recipe).unwrap();
-        let long: ThawRecipe = format!("thaw-qmp /{}", "x".repeat(LINE_BYTES)).parse().unwrap();
+        guard.arm(&action).unwrap();
+        let long: UndoAction = format!("thaw-qmp /{}", "x".repeat(LINE_BYTES)).parse().unwrap();
         assert!(guard.arm(&long).is_err());
         assert!(guard.dismiss(SOON));
     }

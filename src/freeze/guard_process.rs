@@ -1,7 +1,7 @@
 //! The guard itself: what runs in the forked process.
 //!
 //! A process forked from one with threads may only do what is safe in a signal handler: no allocation, no lock, no
-//! panic. So all text is prepared in a [`Plan`] before the fork, and only system calls are made after it.
+//! panic. So all text is prepared in a [`GuardPlan`] before the fork, and only system calls are made after it.
 //!
 //! Must not know: the daemon's state. Invariant: from the fork to its exit it touches no memory of the daemon but the
 //! plan, and ends in every case.
@@ -14,7 +14,7 @@ use std::ptr;
 
 use libc::{c_char, c_int, c_uint};
 
-use super::ledger::Ledger;
+use super::undo_log::UndoLog;
 
 /// Longest line without its end; what is longer is no line of ours.
 pub(super) const LINE_BYTES: usize = 16 << 10;
@@ -28,18 +28,18 @@ const CONNECTIONS: &CStr = c"/sys/fs/fuse/connections";
 
 /// Everything the guard needs, prepared before the fork.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct GuardPlan {
     mountpoint: CString,
     helper: Option<CString>,
     /// A lock that the guard keeps until it is done.
     lock: Option<RawFd>,
-    thaw: Ledger,
-    settings: Ledger,
+    thaw: UndoLog,
+    settings: UndoLog,
 }
 
-impl Plan {
+impl GuardPlan {
     pub(super) fn new(mountpoint: CString, helper: Option<CString>, lock: Option<RawFd>) -> Self {
-        let (thaw, settings) = (Ledger::with_capacity(THAW_BYTES), Ledger::with_capacity(SETTINGS_BYTES));
+        let (thaw, settings) = (UndoLog::with_capacity(THAW_BYTES), UndoLog::with_capacity(SETTINGS_BYTES));
         Self { mountpoint, helper, lock, thaw, settings }
     }
 
@@ -87,7 +87,7 @@ fn number(digits: &[u8]) -> Option<u64> {
 }
 
 /// Starts the guard, which reports its process number over `socket`. Returns in the daemon only.
-pub(super) fn fork(plan: &mut Plan, socket: RawFd) -> io::Result<()> {
+pub(super) fn fork(plan: &mut GuardPlan, socket: RawFd) -> io::Result<()> {
     // The child must not run the daemon's signal handlers: they write into pipes that both processes hold.
     let former = block_signals();
     // SAFETY: the child makes only async-signal-safe calls and leaves with `_exit`.
@@ -127,7 +127,7 @@ fn become_orphan() {
 }
 
 /// The guard's whole life.
-fn stand_guard(plan: &mut Plan, socket: RawFd) -> ! {
+fn stand_guard(plan: &mut GuardPlan, socket: RawFd) -> ! {
     leave_the_daemon(socket, plan.lock);
     report(socket);
     let duties = listen(plan, socket);
@@ -188,7 +188,7 @@ fn report(socket: RawFd) {
 }
 
 /// Takes in lines until the daemon says `done` or is gone.
-fn listen(plan: &mut Plan, socket: RawFd) -> Duties {
+fn listen(plan: &mut GuardPlan, socket: RawFd) -> Duties {
     let mut duties = Duties::default();
     let mut line = [0_u8; LINE_BYTES];
     let mut length = 0_usize;
@@ -225,7 +225,7 @@ fn next_byte(socket: RawFd) -> Option<u8> {
 }
 
 /// Frees who waits in the mount, lets everything that is frozen go on, puts settings back, unmounts.
-fn undo(plan: &mut Plan, duties: Duties) {
+fn undo(plan: &mut GuardPlan, duties: Duties) {
     let ours = match duties.mount {
         Some(mount) => mount_at(&plan.mountpoint) == Some(mount),
         // Killed between `fusermount3` and the first line: a dead mount there can only be the daemon's.
@@ -307,7 +307,7 @@ fn abort_file(connection: u32, space: &mut [u8; 64]) -> Option<&CStr> {
 }
 
 /// Unmounts lazily; as a user who may not, by becoming the setuid helper.
-fn unmount(plan: &Plan) {
+fn unmount(plan: &GuardPlan) {
     // SAFETY: the path is NUL-terminated.
     let unmounted = unsafe { libc::umount2(plan.mountpoint.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) };
     let denied = unmounted != 0 && errno() == libc::EPERM;
@@ -353,7 +353,7 @@ mod tests {
 
     #[test]
     fn what_is_frozen_and_set_is_written_down_until_it_is_thawed() {
-        let mut plan = Plan::new(c"/x".to_owned(), None, None);
+        let mut plan = GuardPlan::new(c"/x".to_owned(), None, None);
         for line in ["thaw-nonsense", "put-back nonsense", "mount 1 2", ""] {
             plan.hear(line.as_bytes());
         }

@@ -13,9 +13,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, test_kill_process};
 
+use super::freeze_set::{Freezer, StuckThread, Surroundings, UndoArmer};
 use super::procfs::{self, Rest, Stat};
-use super::recipe::ThawRecipe;
-use super::set::{Arm, Freezer, Surroundings, Waiting};
+use super::undo_action::UndoAction;
 use crate::time::{Deadline, pause};
 
 /// How often the tree is looked at until it stands still.
@@ -23,13 +23,13 @@ const POLL: Duration = Duration::from_millis(3);
 
 /// One process, for certain.
 #[derive(Debug)]
-struct Process {
+struct VerifiedProcess {
     pid: Pid,
     start: u64,
     descriptor: OwnedFd,
 }
 
-impl Process {
+impl VerifiedProcess {
     /// The process, unless it is gone.
     fn open(pid: Pid) -> Result<Option<Self>, Errno> {
         let descriptor = match pidfd_open(pid, PidfdFlags::empty()) {
@@ -73,8 +73,8 @@ impl Process {
         self.threads(|state| state != b'T').is_empty()
     }
 
-    fn recipe(&self) -> ThawRecipe {
-        ThawRecipe::Cont { pid: self.pid, start: self.start }
+    fn action(&self) -> UndoAction {
+        UndoAction::Cont { pid: self.pid, start: self.start }
     }
 }
 
@@ -85,11 +85,11 @@ fn stands(state: u8) -> bool {
 
 #[derive(Debug)]
 pub(super) struct Tree {
-    root: Process,
-    stopped: Vec<Process>,
+    root: VerifiedProcess,
+    stopped: Vec<VerifiedProcess>,
     /// Found stopped by somebody else.
-    others: Vec<Process>,
-    waiting: Vec<Waiting>,
+    others: Vec<VerifiedProcess>,
+    waiting: Vec<StuckThread>,
 }
 
 impl Tree {
@@ -97,7 +97,7 @@ impl Tree {
         if around.spares(pid.as_raw_pid()) {
             return Err("it is stunfs itself, its guard or process 1".to_owned());
         }
-        let root = Process::open(pid).map_err(|error| format!("it cannot be opened: {error}"))?;
+        let root = VerifiedProcess::open(pid).map_err(|error| format!("it cannot be opened: {error}"))?;
         let root = root.ok_or("there is no such process")?;
         if procfs::stat(pid.as_raw_pid()).is_some_and(|stat| stat.is_kernel_thread()) {
             return Err("it is a thread of the kernel".to_owned());
@@ -128,16 +128,16 @@ impl Tree {
         tree.into_iter().filter(|stat| ours(stat) && !self.is_known(stat)).collect()
     }
 
-    fn stop(&mut self, stat: &Stat, arm: &mut Arm<'_>) -> Result<(), String> {
+    fn stop(&mut self, stat: &Stat, arm: &mut UndoArmer<'_>) -> Result<(), String> {
         let Some(pid) = Pid::from_raw(stat.pid) else { return Ok(()) };
-        let opened = Process::open(pid).map_err(|error| format!("process {pid:?}: {error}"))?;
+        let opened = VerifiedProcess::open(pid).map_err(|error| format!("process {pid:?}: {error}"))?;
         // Gone or another one by now: the next look finds what there is.
         let Some(process) = opened.filter(|process| process.is(stat)) else { return Ok(()) };
         if process.is_stopped() {
             self.others.push(process);
             return Ok(());
         }
-        arm(&process.recipe()).map_err(|error| format!("the guard does not answer: {error}"))?;
+        arm(&process.action()).map_err(|error| format!("the guard does not answer: {error}"))?;
         let stopped = process.signal(Signal::STOP);
         self.stopped.push(process);
         stopped
@@ -177,7 +177,7 @@ impl Freezer for Tree {
             .map_err(|error| format!("no right to stop process {}: {error}", self.root.name()))
     }
 
-    fn freeze(&mut self, around: &Surroundings, deadline: Deadline, arm: &mut Arm<'_>) -> Result<(), String> {
+    fn freeze(&mut self, around: &Surroundings, deadline: Deadline, arm: &mut UndoArmer<'_>) -> Result<(), String> {
         self.check(around)?;
         let mut rest = Rest::default();
         loop {
@@ -201,7 +201,8 @@ impl Freezer for Tree {
         // The last first: parents find their children going on.
         let signals: Vec<_> = self.stopped.iter().rev().map(|process| process.signal(Signal::CONT)).collect();
         signals.into_iter().collect::<Result<(), String>>()?;
-        let stands = |process: &&Process| process.is_there() && !process.threads(|state| state == b'T').is_empty();
+        let stands =
+            |process: &&VerifiedProcess| process.is_there() && !process.threads(|state| state == b'T').is_empty();
         while let Some(process) = self.stopped.iter().find(stands) {
             if deadline.passed() {
                 return Err(format!("process {} does not go on", process.name()));
@@ -214,11 +215,11 @@ impl Freezer for Tree {
         Ok(())
     }
 
-    fn recipes(&self) -> Vec<ThawRecipe> {
-        self.stopped.iter().map(Process::recipe).collect()
+    fn actions(&self) -> Vec<UndoAction> {
+        self.stopped.iter().map(VerifiedProcess::action).collect()
     }
 
-    fn waiting(&self) -> &[Waiting] {
+    fn waiting(&self) -> &[StuckThread] {
         &self.waiting
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use super::docker;
+use super::freeze_set::{FreezeSet, Surroundings};
 use super::hierarchy::{Version, hierarchies};
-use super::set::{FreezeSet, Surroundings};
 use super::target::FreezeTarget;
 use crate::time::Deadline;
 

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::set::Waiting;
+use super::freeze_set::StuckThread;
 
 /// A process or thread, from its `stat` file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,18 +79,18 @@ pub(super) fn threads(pid: i32) -> Vec<i32> {
 
 /// A thread's state and how often it was on and off a CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Look {
+struct SchedSample {
     tid: i32,
     state: u8,
     switches: u64,
 }
 
-fn parse_status(tid: i32, status: &str) -> Option<Look> {
+fn parse_status(tid: i32, status: &str) -> Option<SchedSample> {
     let value = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
     let switches = |key| value(key)?.parse::<u64>().ok();
     let state = *value("State:")?.as_bytes().first()?;
     let switches = switches("voluntary_ctxt_switches:")?.wrapping_add(switches("nonvoluntary_ctxt_switches:")?);
-    Some(Look { tid, state, switches })
+    Some(SchedSample { tid, state, switches })
 }
 
 /// Tells when threads that were asked to stop, and did not acknowledge it, have come to rest in the kernel.
@@ -99,7 +99,7 @@ fn parse_status(tid: i32, status: &str) -> Option<Look> {
 /// program either: the kernel stops it on its way out.
 #[derive(Debug, Default)]
 pub(super) struct Rest {
-    last: Vec<Look>,
+    last: Vec<SchedSample>,
     same: u32,
 }
 
@@ -109,7 +109,7 @@ const LOOKS: u32 = 4;
 impl Rest {
     /// Looks at the threads; the waiting ones, once none of them has moved for [`LOOKS`] looks, each is in one of the
     /// states `resting`, and at least one is in an uninterruptible wait.
-    pub(super) fn look(&mut self, tids: &[i32], resting: &[u8]) -> Option<Vec<Waiting>> {
+    pub(super) fn look(&mut self, tids: &[i32], resting: &[u8]) -> Option<Vec<StuckThread>> {
         let read = |tid: &i32| parse_status(*tid, &fs::read_to_string(format!("/proc/{tid}/status")).ok()?);
         let now: Vec<_> = tids.iter().filter_map(read).collect();
         let quiet = now.iter().all(|look| resting.contains(&look.state)) && now == self.last;
@@ -122,10 +122,10 @@ impl Rest {
 }
 
 /// Who it is and where in the kernel it waits, as far as this process may know.
-pub(super) fn waiting(tid: i32) -> Waiting {
+pub(super) fn waiting(tid: i32) -> StuckThread {
     let text = |file: &str| fs::read_to_string(format!("/proc/{tid}/{file}")).unwrap_or_default().trim().to_owned();
     let place = Some(text("wchan")).filter(|place| !matches!(place.as_str(), "" | "0"));
-    Waiting { tid, comm: text("comm"), place }
+    StuckThread { tid, comm: text("comm"), place }
 }
 
 #[cfg(test)]
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn a_status_file_is_read() {
         let status = "Name:\tx\nState:\tD (disk sleep)\nvoluntary_ctxt_switches:\t5\nnonvoluntary_ctxt_switches:\t2\n";
-        assert_eq!(parse_status(9, status), Some(Look { tid: 9, state: b'D', switches: 7 }));
+        assert_eq!(parse_status(9, status), Some(SchedSample { tid: 9, state: b'D', switches: 7 }));
         assert_eq!(parse_status(9, "State:\t"), None);
     }
 }

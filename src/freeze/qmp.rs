@@ -16,9 +16,9 @@ use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
-use super::raw::connect_unix;
-use super::recipe::ThawRecipe;
-use super::set::{Arm, Freezer, Surroundings};
+use super::freeze_set::{Freezer, Surroundings, UndoArmer};
+use super::undo_action::UndoAction;
+use super::undo_exec::connect_unix;
 use crate::time::{Deadline, pause};
 
 /// A look at a machine is given up after this.
@@ -149,8 +149,8 @@ impl Machine {
         Ok(Self { path, ours: false, unanswered: None })
     }
 
-    fn recipe(&self) -> Result<ThawRecipe, String> {
-        Ok(ThawRecipe::Qmp { socket: socket(&self.path)? })
+    fn action(&self) -> Result<UndoAction, String> {
+        Ok(UndoAction::Qmp { socket: socket(&self.path)? })
     }
 
     fn stop(monitor: &mut Monitor, deadline: Deadline) -> Result<(), String> {
@@ -178,12 +178,12 @@ impl Freezer for Machine {
         Monitor::connect(&self.path, deadline)?.is_running(deadline).map(drop)
     }
 
-    fn freeze(&mut self, _: &Surroundings, deadline: Deadline, arm: &mut Arm<'_>) -> Result<(), String> {
+    fn freeze(&mut self, _: &Surroundings, deadline: Deadline, arm: &mut UndoArmer<'_>) -> Result<(), String> {
         let mut monitor = Monitor::connect(&self.path, deadline)?;
         if !monitor.is_running(deadline)? {
             return Ok(());
         }
-        arm(&self.recipe()?).map_err(|error| format!("the guard does not answer: {error}"))?;
+        arm(&self.action()?).map_err(|error| format!("the guard does not answer: {error}"))?;
         self.ours = true;
         let stopped = Self::stop(&mut monitor, deadline);
         if stopped.is_err() {
@@ -213,7 +213,7 @@ impl Freezer for Machine {
         thawed
     }
 
-    fn recipes(&self) -> Vec<ThawRecipe> {
-        self.recipe().ok().filter(|_| self.ours).into_iter().collect()
+    fn actions(&self) -> Vec<UndoAction> {
+        self.action().ok().filter(|_| self.ours).into_iter().collect()
     }
 }

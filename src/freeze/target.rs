@@ -27,7 +27,7 @@ pub enum FreezeTarget {
 /// Why a text is not a target.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("cannot freeze '{text}': {why}; allowed are cgroup:PATH, docker:NAME, pid:N and qmp:SOCKET")]
-pub struct TargetError {
+pub struct FreezeTargetError {
     /// What was given.
     pub text: String,
     /// What is wrong with it.
@@ -35,17 +35,17 @@ pub struct TargetError {
 }
 
 impl FromStr for FreezeTarget {
-    type Err = TargetError;
+    type Err = FreezeTargetError;
 
-    fn from_str(text: &str) -> Result<Self, TargetError> {
-        parse(text).map_err(|why| TargetError { text: text.escape_debug().to_string(), why })
+    fn from_str(text: &str) -> Result<Self, FreezeTargetError> {
+        parse(text).map_err(|why| FreezeTargetError { text: text.escape_debug().to_string(), why })
     }
 }
 
 impl TryFrom<String> for FreezeTarget {
-    type Error = TargetError;
+    type Error = FreezeTargetError;
 
-    fn try_from(text: String) -> Result<Self, TargetError> {
+    fn try_from(text: String) -> Result<Self, FreezeTargetError> {
         text.parse()
     }
 }

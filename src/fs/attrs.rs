@@ -10,8 +10,8 @@ use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
 use super::files::OpenFile;
 use super::inode::Inode;
-use super::types::{Kind, SetTime, whole};
-use super::{Attr, Call, Caller, FileSystem, FsError, FsResult, On, SetAttr, Statfs, attr};
+use super::types::{FileKind, SetTime, whole};
+use super::{Attr, Caller, FileSystem, FsCall, FsError, FsResult, On, SetAttr, Statfs, attr};
 use crate::backing::{self, Object};
 use crate::telemetry::event::OpKind;
 use crate::units::ByteRange;
@@ -48,7 +48,7 @@ impl FileSystem {
         };
         let kind = if set.size.is_some() { OpKind::Truncate } else { OpKind::Setattr };
         let known = Arc::clone(&inode);
-        let call = Call { range: set.size.map(ByteRange::from), ..Call::on(kind, c, &known) };
+        let call = FsCall { range: set.size.map(ByteRange::from), ..FsCall::on(kind, c, &known) };
         self.submit(&call, reply, move |fs| fs.do_setattr(c, &inode, &set));
     }
 
@@ -68,7 +68,7 @@ impl FileSystem {
         let nothing = SetAttr { fh: set.fh, ..SetAttr::default() } == *set;
         if set.uid.is_some() || set.gid.is_some() || nothing {
             object.chown(set.uid, set.gid)?;
-            if inode.kind != Kind::Directory {
+            if inode.kind != FileKind::Directory {
                 self.changed_by(c, inode, &object)?;
             }
         }
@@ -103,7 +103,7 @@ impl FileSystem {
             None => object.truncate(size)?,
         }
         self.changed_by(c, inode, object)?;
-        self.books().free(inode.key, ByteRange::from(size));
+        self.tracker().free(inode.key, ByteRange::from(size));
         Ok(())
     }
 
@@ -111,7 +111,7 @@ impl FileSystem {
         let vfs = self.object(inode)?.stat_vfs()?;
         let frsize = vfs.f_frsize.max(1);
         let (mut blocks, mut bfree, mut bavail) = (vfs.f_blocks, vfs.f_bfree, vfs.f_bavail);
-        if let Some((total, used)) = self.books().virtual_space() {
+        if let Some((total, used)) = self.tracker().virtual_space() {
             blocks = total / frsize;
             bfree = total.saturating_sub(used) / frsize;
             bavail = bfree;

@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use rustix::fs::OFlags;
 
 use super::inode::Inode;
-use super::types::Kind;
-use super::{Call, Caller, DirEntry, DirSink, FileSystem, FsError, FsResult, On, Opened};
+use super::types::FileKind;
+use super::{Caller, DirEntry, DirSink, FileSystem, FsCall, FsError, FsResult, On, Opened};
 use crate::backing::{self, DirStream, Errno, RawEntry};
 use crate::telemetry::event::OpKind;
 
@@ -54,7 +54,7 @@ impl FileSystem {
             Err(error) => return sink.finish(Err(error)),
         };
         let inode = Arc::clone(&dir.inode);
-        let call = Call::on(OpKind::Readdir, c, &inode);
+        let call = FsCall::on(OpKind::Readdir, c, &inode);
         let fs = Arc::clone(self);
         self.with_op(&call, |op| {
             self.engine.submit(op, move |outcome| {
@@ -126,18 +126,18 @@ impl FileSystem {
         match found.name.to_str() {
             Some(".") => dir.node,
             Some("..") => self.parent(dir).node,
-            _ => self.home.table.node_of(dir.key.dev, found.ino),
+            _ => self.store.table.node_of(dir.key.dev, found.ino),
         }
     }
 
     /// The type of an entry; asked of the entry itself if the directory does not say.
-    fn shown_kind(&self, dir: &Arc<Inode>, found: &RawEntry<'_>, dots: bool) -> FsResult<Kind> {
+    fn shown_kind(&self, dir: &Arc<Inode>, found: &RawEntry<'_>, dots: bool) -> FsResult<FileKind> {
         if dots {
-            return Ok(Kind::Directory);
+            return Ok(FileKind::Directory);
         }
-        match Kind::of(found.kind) {
+        match FileKind::of(found.kind) {
             Some(kind) => Ok(kind),
-            None => Ok(Kind::of_stat(&backing::stat_name(&self.object(dir)?, found.name)?)),
+            None => Ok(FileKind::of_stat(&backing::stat_name(&self.object(dir)?, found.name)?)),
         }
     }
 }

@@ -13,8 +13,8 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 
 use super::inode::Inode;
-use super::types::Kind;
-use super::{CacheMode, Call, Caller, Entry, FileSystem, FsError, FsResult, On, Opened};
+use super::types::FileKind;
+use super::{CacheMode, Caller, Entry, FileSystem, FsCall, FsError, FsResult, On, Opened};
 use crate::backing::{self, Errno, Object, masked_by_thread};
 use crate::engine::Later;
 use crate::model::Access;
@@ -44,7 +44,7 @@ thread_local! {
 /// An open file.
 #[derive(Debug)]
 pub(super) struct OpenFile {
-    /// First, so that it ends first: the books must hear of its end while the descriptor still keeps its number.
+    /// First, so that it ends first: the tracker must hear of its end while the descriptor still keeps its number.
     pub(super) inode: Arc<Inode>,
     pub(super) fd: Arc<OwnedFd>,
     pub(super) writable: bool,
@@ -107,14 +107,14 @@ impl FileSystem {
         reply: impl FnOnce(FsResult<&[u8]>) + Send + 'static,
     ) {
         let Some(file) = self.files.get(fh) else { return reply(Err(FsError::UnknownHandle)) };
-        if self.books().wants_learned_reads()
+        if self.tracker().wants_learned_reads()
             && let Err(error) = self.learn(&file.inode, Some(file.fd.as_fd()))
         {
             return reply(Err(error));
         }
         let range = ByteRange::at(offset, size.into());
         let known = Arc::clone(&file);
-        let call = Call::within(OpKind::Read, c, &known, Access::Read(file.inode.key, range), range);
+        let call = FsCall::within(OpKind::Read, c, &known, Access::Read(file.inode.key, range), range);
         let fs = Arc::clone(self);
         self.with_op(&call, |op| {
             self.engine.submit_read(op, move |outcome, may_wait| {
@@ -146,7 +146,7 @@ impl FileSystem {
         }
         let range = ByteRange::at(offset, u64::try_from(data.len()).unwrap_or(u64::MAX));
         let known = Arc::clone(&file);
-        let call = Call::within(OpKind::Write, c, &known, Access::Write(file.inode.key, range), range);
+        let call = FsCall::within(OpKind::Write, c, &known, Access::Write(file.inode.key, range), range);
         let fs = Arc::clone(self);
         self.with_op(&call, |op| {
             self.engine.submit_write(op, data, move |outcome| {
@@ -186,7 +186,7 @@ impl FileSystem {
         };
         let known = Arc::clone(&file);
         let synchronous = !(alone && self.flushes_soon.load(Ordering::Relaxed));
-        let call = Call { synchronous, ..Call::on(OpKind::Fsync, c, &known.inode) };
+        let call = FsCall { synchronous, ..FsCall::on(OpKind::Fsync, c, &known.inode) };
         self.submit(&call, reply, move |fs| {
             let clock = Clock::start();
             let done = backing::sync(&file.fd, data_only);
@@ -201,7 +201,7 @@ impl FileSystem {
 
     fn do_open(&self, c: Caller, inode: &Arc<Inode>, flags: OFlags) -> FsResult<Opened> {
         // Opening a FIFO would wait for its other end.
-        if inode.kind != Kind::RegularFile {
+        if inode.kind != FileKind::RegularFile {
             return Err(FsError::NotRegular);
         }
         let object = self.object(inode)?;
@@ -241,7 +241,7 @@ impl FileSystem {
     fn open_existing(&self, c: Caller, parent: &Arc<Inode>, name: &OsStr, flags: OFlags) -> FsResult<(Entry, Opened)> {
         let entry = self.do_lookup(parent, name)?;
         let opened = self.inode(entry.attr.ino).and_then(|inode| match inode.kind {
-            Kind::RegularFile => self.do_open(c, &inode, flags),
+            FileKind::RegularFile => self.do_open(c, &inode, flags),
             _ => Err(FsError::Replaced),
         });
         opened.map(|opened| (entry, opened)).inspect_err(|_| self.forget(entry.attr.ino, 1))

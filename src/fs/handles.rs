@@ -12,19 +12,19 @@ const SHARDS: usize = 16;
 /// Numbers things that are open.
 #[derive(Debug)]
 pub(super) struct Handles<T> {
-    shards: [RwLock<Shard<T>>; SHARDS],
+    shards: [RwLock<HandleShard<T>>; SHARDS],
     next: AtomicUsize,
 }
 
 #[derive(Debug)]
-struct Shard<T> {
+struct HandleShard<T> {
     slots: Vec<Option<Arc<T>>>,
     free: Vec<usize>,
 }
 
 impl<T> Handles<T> {
     pub(super) fn new() -> Self {
-        let empty = |_| RwLock::new(Shard { slots: Vec::new(), free: Vec::new() });
+        let empty = |_| RwLock::new(HandleShard { slots: Vec::new(), free: Vec::new() });
         Self { shards: std::array::from_fn(empty), next: AtomicUsize::new(0) }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Must not know: operations. Invariant: as long as an [`Inode`] has its descriptor, the backing cannot give its inode
 //! number to another file; when the last reference goes (the kernel has forgotten it, nothing has it open, nothing
-//! that uses it is held) and it has no name left, the books hear that it is gone before its number is free again.
+//! that uses it is held) and it has no name left, the tracker hear that it is gone before its number is free again.
 
 use std::ffi::OsStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,9 +10,9 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::books::data_bytes;
-use super::home::Home;
-use super::types::Kind;
+use super::fd_cache::InodeStore;
+use super::provisioning_tracker::data_bytes;
+use super::types::FileKind;
 use crate::backing::{Errno, FileHandle, HandleSource, Object};
 use crate::model::FileKey;
 
@@ -46,17 +46,17 @@ pub(super) struct Inode {
     pub(super) node: u64,
     pub(super) generation: u64,
     pub(super) key: FileKey,
-    pub(super) kind: Kind,
+    pub(super) kind: FileKind,
     /// Look-ups that the kernel has not forgotten; changes only under the table's lock on the key.
     pub(super) lookups: AtomicU64,
-    /// The books know it.
+    /// The tracker know it.
     pub(super) learned: AtomicBool,
     pub(super) learning: Mutex<()>,
     /// It had set-id bits when it was last looked at.
     pub(super) set_id: AtomicBool,
     /// Used since the last search for descriptors to give up.
     pub(super) used: AtomicBool,
-    /// The books have been told that it is gone.
+    /// The tracker have been told that it is gone.
     pub(super) gone: AtomicBool,
     /// How often it is open.
     opens: AtomicU64,
@@ -64,7 +64,7 @@ pub(super) struct Inode {
     unlinked: AtomicBool,
     place: RwLock<Place>,
     name: Mutex<Option<Name>>,
-    home: Weak<Home>,
+    store: Weak<InodeStore>,
 }
 
 /// What is known when an object is met for the first time.
@@ -72,9 +72,9 @@ pub(super) struct NewInode {
     pub(super) node: u64,
     pub(super) generation: u64,
     pub(super) key: FileKey,
-    pub(super) kind: Kind,
+    pub(super) kind: FileKind,
     pub(super) object: Object,
-    pub(super) home: Weak<Home>,
+    pub(super) store: Weak<InodeStore>,
 }
 
 impl Inode {
@@ -94,7 +94,7 @@ impl Inode {
             unlinked: AtomicBool::new(false),
             place: RwLock::new(Place::Open(new.object)),
             name: Mutex::new(None),
-            home: new.home,
+            store: new.store,
         }
     }
 
@@ -180,11 +180,11 @@ impl Inode {
         Some(with(known.parent.upgrade()?, &known.name))
     }
 
-    /// Tells the books that it is gone, once.
-    pub(super) fn tell_gone(&self, home: &Home, data_bytes: u64) {
+    /// Tells the tracker that it is gone, once.
+    pub(super) fn tell_gone(&self, store: &InodeStore, data_bytes: u64) {
         if !self.gone.swap(true, Ordering::AcqRel) {
             let unlearned = if self.learned.load(Ordering::Acquire) { 0 } else { data_bytes };
-            home.books.remove(self.key, unlearned);
+            store.tracker.remove(self.key, unlearned);
         }
     }
 
@@ -200,7 +200,7 @@ impl Inode {
         }
     }
 
-    /// Its last name was removed. The books hear of it now, or when it is closed, and not only when the kernel forgets
+    /// Its last name was removed. The tracker hear of it now, or when it is closed, and not only when the kernel forgets
     /// it: that happens at any time, and what is written next would or would not reuse its space.
     pub(super) fn last_name_removed(&self) {
         self.unlinked.store(true, Ordering::SeqCst);
@@ -210,11 +210,11 @@ impl Inode {
     }
 
     fn end_if_orphan(&self) {
-        let Some(home) = self.home.upgrade() else { return };
+        let Some(store) = self.store.upgrade() else { return };
         if !self.gone.load(Ordering::Acquire)
-            && let Some(bytes) = self.orphan_bytes(&home)
+            && let Some(bytes) = self.orphan_bytes(&store)
         {
-            self.tell_gone(&home, bytes);
+            self.tell_gone(&store, bytes);
         }
     }
 
@@ -227,14 +227,14 @@ impl Inode {
     }
 
     /// The data of an object that has no name left; `None`: it has one, or nobody can tell.
-    fn orphan_bytes(&self, home: &Home) -> Option<u64> {
+    fn orphan_bytes(&self, store: &InodeStore) -> Option<u64> {
         match &*self.place.read() {
             Place::Open(object) => {
                 let stat = object.stat().ok()?;
                 (stat.st_nlink == 0).then(|| data_bytes(&stat))
             }
             Place::Handle { handle, data_bytes } => {
-                let gone = matches!(home.handles.as_ref()?.open(handle), Err(Errno::STALE));
+                let gone = matches!(store.handles.as_ref()?.open(handle), Err(Errno::STALE));
                 gone.then_some(*data_bytes)
             }
         }
@@ -243,13 +243,13 @@ impl Inode {
 
 impl Drop for Inode {
     fn drop(&mut self) {
-        if self.kind == Kind::RegularFile {
+        if self.kind == FileKind::RegularFile {
             self.end_if_orphan();
         }
-        let Some(home) = self.home.upgrade() else { return };
-        home.table.drop_key(self.key, self);
+        let Some(store) = self.store.upgrade() else { return };
+        store.table.drop_key(self.key, self);
         if matches!(*self.place.read(), Place::Open(_)) {
-            home.budget.closed();
+            store.budget.closed();
         }
     }
 }

@@ -10,16 +10,16 @@
 //! `O_PATH` descriptor, answers `ESTALE` if descriptors ran short meanwhile.
 
 mod attrs;
-mod books;
 mod dirs;
 mod error;
+mod fd_cache;
 mod files;
 mod handles;
-mod home;
 mod inode;
 mod names;
 mod owners;
 mod paths;
+mod provisioning_tracker;
 mod space;
 mod table;
 #[cfg(test)]
@@ -35,10 +35,10 @@ use std::sync::atomic::AtomicBool;
 use rustix::fs::OFlags;
 
 pub use crate::engine::Caller;
-pub use books::Books;
 pub use error::{FsError, FsResult};
+pub use provisioning_tracker::ProvisioningTracker;
 pub use space::CopyEnd;
-pub use types::{Attr, DirEntry, DirSink, Entry, Kind, Opened, SetAttr, SetTime, Statfs, Xattr};
+pub use types::{Attr, DirEntry, DirSink, Entry, FileKind, Opened, SetAttr, SetTime, Statfs, Xattr};
 
 use crate::backing::{Errno, HandleSource, Object, Stat, nofile_limit};
 use crate::engine::{Engine, OpInfo};
@@ -47,12 +47,12 @@ pub use crate::options::CacheMode;
 use crate::telemetry::event::OpKind;
 use crate::units::ByteRange;
 use dirs::OpenDir;
+use fd_cache::{Budget, InodeStore};
 use files::OpenFile;
 use handles::Handles;
-use home::{Budget, Home};
 use inode::{Inode, NewInode};
-use table::Table;
-use types::Kind::Directory;
+use table::InodeTable;
+use types::FileKind::Directory;
 
 /// Descriptors that are kept for looking things up.
 const RESERVED: u64 = 64;
@@ -76,7 +76,7 @@ pub struct FsOptions {
 /// The file system of a volume.
 #[derive(Debug)]
 pub struct FileSystem {
-    home: Arc<Home>,
+    store: Arc<InodeStore>,
     engine: Engine,
     options: FsOptions,
     files: Handles<OpenFile>,
@@ -94,7 +94,7 @@ pub struct FileSystem {
 }
 
 /// An operation, as it is put to the engine.
-struct Call<'a> {
+struct FsCall<'a> {
     kind: OpKind,
     caller: Caller,
     inode: &'a Arc<Inode>,
@@ -105,7 +105,7 @@ struct Call<'a> {
     synchronous: bool,
 }
 
-impl<'a> Call<'a> {
+impl<'a> FsCall<'a> {
     /// An operation on the whole of an object.
     const fn on(kind: OpKind, caller: Caller, inode: &'a Arc<Inode>) -> Self {
         Self { kind, caller, inode, name: None, access: Access::Meta, range: None, synchronous: false }
@@ -119,39 +119,39 @@ impl<'a> Call<'a> {
 }
 
 impl FileSystem {
-    /// The tree below the directory `root`; `engine` lets operations go, and keeps the books.
+    /// The tree below the directory `root`; `engine` lets operations go, and tracks provisioning.
     pub fn new(root: OwnedFd, engine: Engine, options: FsOptions) -> std::io::Result<Arc<Self>> {
-        let books = Arc::new(engine.clone());
-        Self::with_books(root, engine, books, options)
+        let tracker = Arc::new(engine.clone());
+        Self::with_tracker(root, engine, tracker, options)
     }
 
-    /// As [`FileSystem::new`], with books of their own.
-    pub fn with_books(
+    /// As [`FileSystem::new`], with a tracker of its own.
+    pub fn with_tracker(
         root: OwnedFd,
         engine: Engine,
-        books: Arc<dyn Books>,
+        tracker: Arc<dyn ProvisioningTracker>,
         options: FsOptions,
     ) -> std::io::Result<Arc<Self>> {
         let object = Object::named(root);
         let stat = object.stat()?;
-        if Kind::of_stat(&stat) != Directory {
+        if FileKind::of_stat(&stat) != Directory {
             return Err(Errno::NOTDIR.into());
         }
         let mount = object.reopen(OFlags::RDONLY | OFlags::DIRECTORY)?;
         let most = nofile_limit();
         let first_reserved = most - RESERVED.min(most / 8);
         let limit = options.idle_descriptors.unwrap_or(most / 4 * 3);
-        let home = Arc::new(Home {
-            table: Table::new(key_of(&stat)),
-            books,
+        let store = Arc::new(InodeStore {
+            table: InodeTable::new(key_of(&stat)),
+            tracker,
             budget: Budget::new(limit),
             handles: HandleSource::new(mount),
         });
-        let root = meet(&home, object, &stat);
+        let root = meet(&store, object, &stat);
         let is_root = rustix::process::geteuid().is_root();
         let (files, dirs) = (Handles::new(), Handles::new());
         Ok(Arc::new(Self {
-            home,
+            store,
             engine,
             options,
             files,
@@ -164,12 +164,12 @@ impl FileSystem {
         }))
     }
 
-    fn books(&self) -> &dyn Books {
-        &*self.home.books
+    fn tracker(&self) -> &dyn ProvisioningTracker {
+        &*self.store.tracker
     }
 
     fn inode(&self, node: u64) -> FsResult<Arc<Inode>> {
-        self.home.table.get(node).ok_or(FsError::UnknownNode)
+        self.store.table.get(node).ok_or(FsError::UnknownNode)
     }
 
     /// The descriptor of an object.
@@ -177,10 +177,10 @@ impl FileSystem {
         if let Some(object) = inode.open_object() {
             return Ok(object);
         }
-        let source = self.home.handles.as_ref().ok_or(FsError::UnknownNode)?;
+        let source = self.store.handles.as_ref().ok_or(FsError::UnknownNode)?;
         let (object, more) = self.with_room(|| inode.reopen(source))?;
         if more {
-            self.home.opened(inode);
+            self.store.opened(inode);
         }
         Ok(object)
     }
@@ -190,7 +190,7 @@ impl FileSystem {
     fn with_room<T>(&self, mut open: impl FnMut() -> Result<T, Errno>) -> FsResult<T> {
         for _ in 0..MOST_TRIES {
             match open() {
-                Err(Errno::MFILE | Errno::NFILE) if self.home.make_room() => {}
+                Err(Errno::MFILE | Errno::NFILE) if self.store.make_room() => {}
                 result => return Ok(result?),
             }
         }
@@ -206,14 +206,14 @@ impl FileSystem {
 
     /// Tells the kernel of an object: one look-up.
     fn enter(&self, parent: &Arc<Inode>, name: &OsStr, object: Object, stat: &Stat) -> (Arc<Inode>, Entry) {
-        let inode = meet(&self.home, object, stat);
+        let inode = meet(&self.store, object, stat);
         inode.set_name(parent, name);
         let entry = Entry { attr: attr(&inode, stat), generation: inode.generation };
         (inode, entry)
     }
 
     /// Puts an operation to the engine; `work` is done when it is let go.
-    fn submit<T, R, W>(self: &Arc<Self>, call: &Call<'_>, reply: R, work: W)
+    fn submit<T, R, W>(self: &Arc<Self>, call: &FsCall<'_>, reply: R, work: W)
     where
         R: FnOnce(FsResult<T>) + Send + 'static,
         W: FnOnce(&Self) -> FsResult<T> + Send + 'static,
@@ -238,7 +238,7 @@ impl FileSystem {
             Err(error) => return reply(Err(error)),
         };
         let known = Arc::clone(&inode);
-        let call = Call { name, ..Call::on(kind, caller, &known) };
+        let call = FsCall { name, ..FsCall::on(kind, caller, &known) };
         self.submit(&call, reply, move |fs| work(fs, &inode));
     }
 
@@ -253,7 +253,7 @@ impl FileSystem {
     }
 
     /// Calls `with` on the engine's form of an operation.
-    fn with_op(&self, call: &Call<'_>, with: impl FnOnce(&OpInfo<'_>)) {
+    fn with_op(&self, call: &FsCall<'_>, with: impl FnOnce(&OpInfo<'_>)) {
         let path = || match call.name {
             None => self.path_if_linked(call.inode),
             name => self.path(call.inode, name),
@@ -279,14 +279,14 @@ const fn key_of(stat: &Stat) -> FileKey {
 }
 
 /// The inode of an object, known or new, with one look-up more.
-fn meet(home: &Arc<Home>, object: Object, stat: &Stat) -> Arc<Inode> {
-    let (key, kind) = (key_of(stat), Kind::of_stat(stat));
-    let met = home.table.meet(NewInode { node: 0, generation: 0, key, kind, object, home: Arc::downgrade(home) });
+fn meet(store: &Arc<InodeStore>, object: Object, stat: &Stat) -> Arc<Inode> {
+    let (key, kind) = (key_of(stat), FileKind::of_stat(stat));
+    let met = store.table.meet(NewInode { node: 0, generation: 0, key, kind, object, store: Arc::downgrade(store) });
     if met.took_fd {
-        home.opened(&met.inode);
+        store.opened(&met.inode);
     }
     if let Some(gone) = met.replaced {
-        gone.tell_gone(home, gone.last_data_bytes());
+        gone.tell_gone(store, gone.last_data_bytes());
     }
     met.inode
 }

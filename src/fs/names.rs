@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::inode::{Inode, SET_ID};
 use super::table::ROOT;
-use super::types::Kind;
+use super::types::FileKind;
 use super::{Caller, Entry, FileSystem, FsResult, On, attr, key_of, meet};
 use crate::backing::{self, Object, Stat, masked_by_thread};
 use crate::telemetry::event::OpKind;
@@ -33,7 +33,7 @@ impl FileSystem {
 
     /// The kernel takes back `count` look-ups. Never held.
     pub fn forget(&self, node: u64, count: u64) {
-        self.home.table.forget(node, count);
+        self.store.table.forget(node, count);
     }
 
     /// The target of a symbolic link.
@@ -186,22 +186,22 @@ impl FileSystem {
     fn known(&self, inode: &Arc<Inode>) -> FsResult<Entry> {
         let object = self.object(inode)?;
         let stat = object.stat()?;
-        let inode = meet(&self.home, object, &stat);
+        let inode = meet(&self.store, object, &stat);
         Ok(Entry { attr: attr(&inode, &stat), generation: inode.generation })
     }
 
     /// The file that is called `name` in `dir`, if it has no other name.
     fn last_name(&self, dir: &Object, name: &OsStr) -> Option<Arc<Inode>> {
         let stat = backing::stat_name(dir, name).ok()?;
-        let only = stat.st_nlink == 1 && Kind::of_stat(&stat) == Kind::RegularFile;
-        if only { self.home.table.find(key_of(&stat)) } else { None }
+        let only = stat.st_nlink == 1 && FileKind::of_stat(&stat) == FileKind::RegularFile;
+        if only { self.store.table.find(key_of(&stat)) } else { None }
     }
 
     /// Whatever is called `name` in `dir` now is known by that name from now on.
     fn renamed(&self, dir: &Arc<Inode>, name: &OsStr) -> FsResult<()> {
         // Gone already: somebody else works in the backing.
         let Ok(stat) = backing::stat_name(&self.object(dir)?, name) else { return Ok(()) };
-        if let Some(inode) = self.home.table.find(key_of(&stat)) {
+        if let Some(inode) = self.store.table.find(key_of(&stat)) {
             inode.set_name(dir, name);
         }
         Ok(())
@@ -246,7 +246,7 @@ impl FileSystem {
         }
         object.chown(uid, gid)?;
         // A new owner costs everything but a directory its set-id bits.
-        if made.st_mode & SET_ID != 0 && Kind::of_stat(&made) != Kind::Directory {
+        if made.st_mode & SET_ID != 0 && FileKind::of_stat(&made) != FileKind::Directory {
             object.chmod(made.st_mode)?;
         }
         Ok(object.stat()?)

@@ -1,14 +1,14 @@
 //! Operations on a file's space: allocate, punch, seek data and holes, copy, inode flags.
 //!
-//! Must not know: how the books count. Invariant: whatever gives a file data asks as a write does, and whatever takes
-//! data from it tells the books after the backing has done it.
+//! Must not know: how the tracker count. Invariant: whatever gives a file data asks as a write does, and whatever takes
+//! data from it tells the tracker after the backing has done it.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::files::OpenFile;
-use super::types::{Kind, whole};
-use super::{CacheMode, Call, Caller, FileSystem, FsError, FsResult, On};
+use super::types::{FileKind, whole};
+use super::{CacheMode, Caller, FileSystem, FsCall, FsError, FsResult, On};
 use crate::backing::{self, Errno, FlagCall, Object};
 use crate::model::Access;
 use crate::telemetry::event::OpKind;
@@ -51,7 +51,7 @@ impl FileSystem {
             Ok(file) => file,
             Err(error) => return reply(Err(error)),
         };
-        // The kernel lets none of these through today; they would move data about behind the books' back.
+        // The kernel lets none of these through today; they would move data about behind the tracker' back.
         if mode & !(KEEP_SIZE | PUNCH_HOLE | ZERO_RANGE) != 0 {
             return reply(Err(Errno::OPNOTSUPP.into()));
         }
@@ -60,12 +60,12 @@ impl FileSystem {
         let allocates = mode & !KEEP_SIZE == 0;
         let access = if allocates { Access::Allocate(file.inode.key, range) } else { Access::Meta };
         let known = Arc::clone(&file);
-        let call = Call::within(OpKind::Fallocate, c, &known, access, range);
+        let call = FsCall::within(OpKind::Fallocate, c, &known, access, range);
         self.submit(&call, reply, move |fs| {
             backing::allocate(&file.fd, mode, offset, len)?;
             fs.changed_by(c, &file.inode, &Object::opened(Arc::clone(&file.fd)))?;
             if mode & (PUNCH_HOLE | ZERO_RANGE) != 0 {
-                fs.books().free(file.inode.key, range);
+                fs.tracker().free(file.inode.key, range);
             }
             Ok(())
         });
@@ -117,7 +117,7 @@ impl FileSystem {
         let range = ByteRange::at(to.offset, len);
         let known = Arc::clone(&target);
         let access = Access::Write(target.inode.key, range);
-        let call = Call::within(OpKind::CopyFileRange, c, &known, access, range);
+        let call = FsCall::within(OpKind::CopyFileRange, c, &known, access, range);
         self.submit(&call, reply, move |fs| {
             fs.changed_by(c, &target.inode, &Object::opened(Arc::clone(&target.fd)))?;
             let copied = backing::copy_range(&source.fd, from.offset, &target.fd, to.offset, whole(len))?;
@@ -140,7 +140,7 @@ impl FileSystem {
         let Some(call) = FlagCall::from_number(number) else { return reply(Err(FsError::UnknownIoctl)) };
         let input = input.to_owned();
         self.meta(OpKind::Ioctl, On(c, node, None), reply, move |fs, inode| {
-            let mut answer = if inode.kind == Kind::Directory {
+            let mut answer = if inode.kind == FileKind::Directory {
                 let dir = fs.dir(fh)?;
                 backing::inode_flags(&*dir.stream.lock(), call, &input)?
             } else {
@@ -157,7 +157,7 @@ impl FileSystem {
         if self.options.zero_by_punching && mode == ZERO_RANGE | KEEP_SIZE { PUNCH_HOLE | KEEP_SIZE } else { mode }
     }
 
-    /// An open file that the books know.
+    /// An open file that the tracker know.
     fn file_to_change(&self, fh: u64) -> FsResult<Arc<OpenFile>> {
         let file = self.file(fh)?;
         self.learn(&file.inode, Some(file.fd.as_fd()))?;

@@ -51,7 +51,7 @@ pub(super) struct Met {
 
 /// The table.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(super) struct InodeTable {
     keys: [Mutex<Keys>; SHARDS],
     nodes: [RwLock<Map<u64, Arc<Inode>>>; SHARDS],
     root: FileKey,
@@ -59,7 +59,7 @@ pub(super) struct Table {
     generations: AtomicU64,
 }
 
-impl Table {
+impl InodeTable {
     /// An empty table; the object `root` gets node 1 when it is met.
     pub(super) fn new(root: FileKey) -> Self {
         Self {
@@ -104,7 +104,7 @@ impl Table {
     }
 
     /// The inode of `key`, with the lock that its keys are under. One that is about to end is waited for: what it tells
-    /// the books at its end must come before what its successor tells them.
+    /// the tracker at its end must come before what its successor tells them.
     fn known(&self, key: FileKey) -> (MutexGuard<'_, Keys>, Option<Arc<Inode>>) {
         loop {
             let keys = self.keys[shard(key.ino)].lock();

@@ -12,7 +12,7 @@ use super::FsResult;
 /// What an object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is the kind of that name")]
-pub enum Kind {
+pub enum FileKind {
     NamedPipe,
     CharDevice,
     BlockDevice,
@@ -22,7 +22,7 @@ pub enum Kind {
     Socket,
 }
 
-impl Kind {
+impl FileKind {
     /// The backing's type; `None`: it does not say.
     pub(super) const fn of(kind: FileType) -> Option<Self> {
         Some(match kind {
@@ -59,7 +59,7 @@ pub struct Attr {
     /// Last change of the attributes.
     pub ctime: SystemTime,
     /// What it is.
-    pub kind: Kind,
+    pub kind: FileKind,
     /// Permission bits, set-id and sticky bits included.
     pub perm: u16,
     /// How many names.
@@ -84,7 +84,7 @@ impl Attr {
             atime: time(stat.st_atime, whole(stat.st_atime_nsec)),
             mtime: time(stat.st_mtime, whole(stat.st_mtime_nsec)),
             ctime: time(stat.st_ctime, whole(stat.st_ctime_nsec)),
-            kind: Kind::of_stat(stat),
+            kind: FileKind::of_stat(stat),
             perm: whole(stat.st_mode & 0o7777),
             nlink: whole(stat.st_nlink),
             uid: stat.st_uid,
@@ -195,7 +195,7 @@ pub struct DirEntry<'a> {
     /// Where reading goes on after this entry.
     pub offset: u64,
     /// What it is.
-    pub kind: Kind,
+    pub kind: FileKind,
     /// Name.
     pub name: &'a OsStr,
     /// With `plus`: what a look-up of it gives; never for `.` and `..`.

@@ -28,7 +28,7 @@ pub(crate) const DEVICE: &str = "/dev/fuse";
 
 /// What the mount table says about a mount.
 #[derive(Debug, Clone)]
-pub(crate) struct MountOptions {
+pub(crate) struct MountTableOptions {
     pub(crate) fsname: String,
     pub(crate) allow_other: bool,
     pub(crate) read_only: bool,
@@ -48,11 +48,11 @@ pub(crate) struct Unattached {
 
 impl Unattached {
     /// Makes the mount; `mountpoint` must be canonical.
-    pub(crate) fn new(mountpoint: &Path, options: &MountOptions) -> Result<Self, MountError> {
+    pub(crate) fn new(mountpoint: &Path, options: &MountTableOptions) -> Result<Self, MountError> {
         if getuid().is_root() { Self::as_root(mountpoint, options) } else { Self::as_user(mountpoint, options) }
     }
 
-    fn as_root(mountpoint: &Path, options: &MountOptions) -> Result<Self, MountError> {
+    fn as_root(mountpoint: &Path, options: &MountTableOptions) -> Result<Self, MountError> {
         let failed = |step| move |cause: rustix::io::Errno| refused(mountpoint, step, cause.into());
         let device = open_device()?;
         let context = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed("fsopen (needs Linux 5.5)"))?;
@@ -63,7 +63,7 @@ impl Unattached {
         Ok(Self { mountpoint: mountpoint.to_owned(), identity, device, root, in_place: false })
     }
 
-    fn as_user(mountpoint: &Path, options: &MountOptions) -> Result<Self, MountError> {
+    fn as_user(mountpoint: &Path, options: &MountTableOptions) -> Result<Self, MountError> {
         let failed = |step| move |cause: io::Error| refused(mountpoint, step, cause);
         let device = fusermount_mount(mountpoint, options).map_err(failed("fusermount3"))?;
         let undo = |cause: io::Error| {
@@ -144,7 +144,7 @@ pub fn find_fusermount() -> Option<PathBuf> {
     std::env::split_paths(&path).chain(usual).map(|dir| dir.join("fusermount3")).find(|file| file.is_file())
 }
 
-fn configure(context: BorrowedFd<'_>, device: BorrowedFd<'_>, options: &MountOptions) -> rustix::io::Result<()> {
+fn configure(context: BorrowedFd<'_>, device: BorrowedFd<'_>, options: &MountTableOptions) -> rustix::io::Result<()> {
     use std::os::fd::AsRawFd;
 
     fsconfig_set_string(context, "source", &options.fsname)?;
@@ -172,7 +172,7 @@ fn refused(mountpoint: &Path, step: &'static str, cause: io::Error) -> MountErro
 }
 
 /// Mounts through the setuid helper, which hands the device over on the socket that is its standard input.
-fn fusermount_mount(mountpoint: &Path, options: &MountOptions) -> io::Result<OwnedFd> {
+fn fusermount_mount(mountpoint: &Path, options: &MountTableOptions) -> io::Result<OwnedFd> {
     let helper = find_fusermount().ok_or_else(|| io::Error::other("not found"))?;
     let (ours, theirs) = UnixStream::pair()?;
     let child = Command::new(helper)
@@ -190,7 +190,7 @@ fn fusermount_mount(mountpoint: &Path, options: &MountOptions) -> io::Result<Own
 }
 
 /// `fusermount3` splits options at commas that no backslash precedes.
-fn fusermount_options(options: &MountOptions) -> String {
+fn fusermount_options(options: &MountTableOptions) -> String {
     let fsname = options.fsname.replace('\\', "\\\\").replace(',', "\\,");
     let mut text = format!("fsname={fsname},subtype=stunfs,nosuid,nodev,default_permissions");
     if options.allow_other {
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn commas_in_a_name_do_not_end_the_option() {
-        let options = MountOptions { fsname: "/a,suid\\b".into(), allow_other: true, read_only: false };
+        let options = MountTableOptions { fsname: "/a,suid\\b".into(), allow_other: true, read_only: false };
         assert_eq!(
             fusermount_options(&options),
             "fsname=/a\\,suid\\\\b,subtype=stunfs,nosuid,nodev,default_permissions,allow_other"

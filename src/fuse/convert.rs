@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use fuser::{Errno, FileAttr, FileHandle, FileType, FopenFlags, Generation, INodeNo, Request, TimeOrNow};
 
 use crate::engine::Caller;
-use crate::fs::{Attr, Entry, FsError, Kind, Opened, SetTime};
+use crate::fs::{Attr, Entry, FileKind, FsError, Opened, SetTime};
 
 pub(super) fn caller(request: &Request) -> Caller {
     Caller { pid: request.pid(), uid: request.uid(), gid: request.gid() }
@@ -41,15 +41,15 @@ pub(super) const fn generation(entry: &Entry) -> Generation {
     Generation(entry.generation)
 }
 
-pub(super) const fn kind(kind: Kind) -> FileType {
+pub(super) const fn kind(kind: FileKind) -> FileType {
     match kind {
-        Kind::NamedPipe => FileType::NamedPipe,
-        Kind::CharDevice => FileType::CharDevice,
-        Kind::BlockDevice => FileType::BlockDevice,
-        Kind::Directory => FileType::Directory,
-        Kind::RegularFile => FileType::RegularFile,
-        Kind::Symlink => FileType::Symlink,
-        Kind::Socket => FileType::Socket,
+        FileKind::NamedPipe => FileType::NamedPipe,
+        FileKind::CharDevice => FileType::CharDevice,
+        FileKind::BlockDevice => FileType::BlockDevice,
+        FileKind::Directory => FileType::Directory,
+        FileKind::RegularFile => FileType::RegularFile,
+        FileKind::Symlink => FileType::Symlink,
+        FileKind::Socket => FileType::Socket,
     }
 }
 

@@ -60,7 +60,7 @@ struct Probe<'a> {
 
 /// The head of a request, as far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Request {
+struct RequestHead {
     opcode: u32,
     unique: u64,
     pid: u32,
@@ -70,7 +70,7 @@ impl Probe<'_> {
     /// Has a request interrupted, refuses the interrupt, answers the request.
     fn interrupt_once(&mut self, root: BorrowedFd<'_>) -> io::Result<()> {
         let signal = Disposition::of_an_unused_signal()?;
-        let waiter = Waiter::start(root)?;
+        let waiter = ProbeThread::start(root)?;
         let pending = self.request_of(&waiter)?;
         let interrupted = interrupt_thread(waiter.tid, signal.number()).and_then(|()| self.refuse_interrupt());
         let answered = self.answer(pending, rustix::io::Errno::NODATA).and_then(|()| waiter.join());
@@ -83,7 +83,7 @@ impl Probe<'_> {
 
     /// Whether the waiter of a request is in state D.
     fn waits_uninterruptibly(&mut self, root: BorrowedFd<'_>) -> io::Result<bool> {
-        let waiter = Waiter::start(root)?;
+        let waiter = ProbeThread::start(root)?;
         let pending = self.request_of(&waiter)?;
         let in_d = wait_until(STEP / 3, Duration::from_millis(1), || waiter.state() == Some('D'));
         self.answer(pending, rustix::io::Errno::NODATA)?;
@@ -93,7 +93,7 @@ impl Probe<'_> {
 
     /// Reads on until the waiter's own request comes. Others can only come where `fusermount3` had to put the mount in
     /// place at once: somebody looked into it in its first millisecond, and is asked to try again.
-    fn request_of(&mut self, waiter: &Waiter) -> io::Result<Request> {
+    fn request_of(&mut self, waiter: &ProbeThread) -> io::Result<RequestHead> {
         loop {
             match self.next(self.deadline)? {
                 Some(request) if request.opcode == OP_GETATTR && request.pid == waiter.tid => return Ok(request),
@@ -116,7 +116,7 @@ impl Probe<'_> {
     }
 
     /// The next request, or `None` after `until`.
-    fn next(&mut self, until: Deadline) -> io::Result<Option<Request>> {
+    fn next(&mut self, until: Deadline) -> io::Result<Option<RequestHead>> {
         loop {
             let left = rustix::time::Timespec::try_from(until.left()).map_err(io::Error::other)?;
             if poll(&mut [PollFd::new(&self.device, PollFlags::IN)], Some(&left))? == 0 {
@@ -131,7 +131,7 @@ impl Probe<'_> {
         }
     }
 
-    fn answer(&self, request: Request, errno: rustix::io::Errno) -> io::Result<()> {
+    fn answer(&self, request: RequestHead, errno: rustix::io::Errno) -> io::Result<()> {
         if OPS_WITHOUT_REPLY.contains(&request.opcode) {
             return Ok(());
         }
@@ -144,11 +144,11 @@ impl Probe<'_> {
 }
 
 /// `struct fuse_in_header`: length, opcode, unique, node, uid, gid, pid, in the machine's byte order.
-fn parse(message: &[u8]) -> io::Result<Request> {
+fn parse(message: &[u8]) -> io::Result<RequestHead> {
     let header: &[u8; HEADER_BYTES] = message.first_chunk().ok_or(io::ErrorKind::InvalidData)?;
     let word = |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     let unique: &[u8; 8] = header[8..].first_chunk().ok_or(io::ErrorKind::InvalidData)?;
-    Ok(Request { opcode: word(4), unique: u64::from_ne_bytes(*unique), pid: word(32) })
+    Ok(RequestHead { opcode: word(4), unique: u64::from_ne_bytes(*unique), pid: word(32) })
 }
 
 /// `struct fuse_out_header`: length, negative errno, unique.
@@ -161,13 +161,13 @@ fn reply(unique: u64, errno: rustix::io::Errno) -> [u8; 16] {
 }
 
 /// A thread of ours that asks for the root's attributes and waits for the answer.
-struct Waiter {
+struct ProbeThread {
     tid: u32,
     thread: JoinHandle<()>,
     done: Receiver<()>,
 }
 
-impl Waiter {
+impl ProbeThread {
     fn start(root: BorrowedFd<'_>) -> io::Result<Self> {
         let root: OwnedFd = root.try_clone_to_owned()?;
         let (tell_tid, tid) = channel();
@@ -205,7 +205,7 @@ mod tests {
         message[4..8].copy_from_slice(&3_u32.to_ne_bytes());
         message[8..16].copy_from_slice(&0x1234_5678_9abc_def0_u64.to_ne_bytes());
         message[32..36].copy_from_slice(&77_u32.to_ne_bytes());
-        assert_eq!(parse(&message).unwrap(), Request { opcode: 3, unique: 0x1234_5678_9abc_def0, pid: 77 });
+        assert_eq!(parse(&message).unwrap(), RequestHead { opcode: 3, unique: 0x1234_5678_9abc_def0, pid: 77 });
         assert!(parse(&message[..39]).is_err());
     }
 

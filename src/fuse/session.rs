@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::attach::{Detach, MountOptions, Unattached, detach};
+use super::attach::{Detach, MountTableOptions, Unattached, detach};
 use super::error::MountError;
 use super::kernel::{self, MountIdentity, identity_at};
 use super::{Adapter, ConnectionId, interrupt, mountinfo};
@@ -47,7 +47,7 @@ pub struct MountSpec {
 
 /// How an unmount went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unmounted {
+pub enum UnmountOutcome {
     /// Nobody used it.
     Clean,
     /// It was used: detached at once, and its users were done in time.
@@ -92,7 +92,7 @@ impl Session {
         on_identity: impl FnOnce(MountIdentity) -> io::Result<()>,
     ) -> Result<Self, MountError> {
         let options =
-            MountOptions { fsname: spec.fsname.clone(), allow_other: spec.allow_other, read_only: spec.read_only };
+            MountTableOptions { fsname: spec.fsname.clone(), allow_other: spec.allow_other, read_only: spec.read_only };
         let unattached = Unattached::new(&spec.mountpoint, &options)?;
         let identity = unattached.identity();
         on_identity(identity).map_err(|cause| failed(spec, "guard", cause))?;
@@ -151,20 +151,20 @@ impl Session {
     /// still at the end of the time is cut off. Held operations must have been released before.
     ///
     /// An error means that threads of the daemon still hang, in the backing; nothing is mounted even so.
-    pub fn unmount(&self, within: Duration) -> io::Result<Unmounted> {
+    pub fn unmount(&self, within: Duration) -> io::Result<UnmountOutcome> {
         let deadline = Deadline::after(within);
         // Once the connection has ended its number is the next one's.
         let is_alive = self.ending().is_none();
         let detached = detach_in_time(&self.mountpoint, self.identity, is_alive, deadline);
         if self.wait_ended(deadline.left()) {
-            return detached.unwrap_or(Ok(Unmounted::Aborted));
+            return detached.unwrap_or(Ok(UnmountOutcome::Aborted));
         }
         let aborted = self.abort();
         if !matches!(detached, Some(Ok(_))) && self.is_in_place() {
             detach(&self.mountpoint, Detach::Lazily)?;
         }
         if self.wait_ended(ABORT_LIMIT) {
-            return Ok(Unmounted::Aborted);
+            return Ok(UnmountOutcome::Aborted);
         }
         aborted.and(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -268,7 +268,7 @@ fn detach_in_time(
     identity: MountIdentity,
     is_alive: bool,
     deadline: Deadline,
-) -> Option<io::Result<Unmounted>> {
+) -> Option<io::Result<UnmountOutcome>> {
     let (tell, result) = channel();
     let path = mountpoint.to_owned();
     let started = std::thread::Builder::new().name("stunfs-unmount".into()).spawn(move || {
@@ -282,14 +282,14 @@ fn detach_in_time(
     result.recv_timeout(deadline.left()).ok()
 }
 
-fn detach_ours(mountpoint: &Path, identity: MountIdentity) -> io::Result<Unmounted> {
+fn detach_ours(mountpoint: &Path, identity: MountIdentity) -> io::Result<UnmountOutcome> {
     if !is_in_place(mountpoint, identity) {
-        return Ok(Unmounted::Gone);
+        return Ok(UnmountOutcome::Gone);
     }
     match detach(mountpoint, Detach::IfUnused) {
-        Ok(()) => Ok(Unmounted::Clean),
+        Ok(()) => Ok(UnmountOutcome::Clean),
         Err(cause) if cause.kind() == io::ErrorKind::ResourceBusy => {
-            detach(mountpoint, Detach::Lazily).map(|()| Unmounted::Detached)
+            detach(mountpoint, Detach::Lazily).map(|()| UnmountOutcome::Detached)
         }
         Err(cause) => Err(cause),
     }
@@ -305,15 +305,15 @@ fn mounts_of(connection: ConnectionId) -> Vec<PathBuf> {
 fn detach_elsewhere(
     connection: ConnectionId,
     places: &[PathBuf],
-    detached: io::Result<Unmounted>,
-) -> io::Result<Unmounted> {
+    detached: io::Result<UnmountOutcome>,
+) -> io::Result<UnmountOutcome> {
     let is_ours = |path: &Path| matches!(identity_at(path), Ok(Some(found)) if found.connection == connection);
     let mut result = detached;
     for place in places {
         if is_ours(place) {
-            let gone = detach(place, Detach::Lazily).map(|()| Unmounted::Detached);
+            let gone = detach(place, Detach::Lazily).map(|()| UnmountOutcome::Detached);
             result = result.and(gone);
-        } else if matches!(result, Ok(Unmounted::Gone)) {
+        } else if matches!(result, Ok(UnmountOutcome::Gone)) {
             let place = place.display();
             tracing::warn!("the volume stays in the mount table below what is mounted over {place}: umount that twice");
         }

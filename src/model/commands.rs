@@ -116,7 +116,7 @@ impl Model {
         if self.config.thick {
             return 0;
         }
-        let freed = self.ledger.discard();
+        let freed = self.mapping.discard();
         self.give_back(now, &freed);
         freed.grains
     }

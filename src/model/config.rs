@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::duration_micros;
 use super::latency::{Exact, LONGEST, Latency};
-use super::micros;
 use crate::units::{BLOCK_BYTES, Bytes, GrainSize, ParseUnitError, Rate, parse_duration};
 
 /// A setting is out of its range, or cannot change any more; one line that says what is allowed.
@@ -93,7 +93,7 @@ pub enum StunTrigger {
         /// How many grains.
         grains: u64,
         /// How long the stun lasts.
-        #[serde(rename = "duration_us", with = "micros")]
+        #[serde(rename = "duration_us", with = "duration_micros")]
         duration: Duration,
     },
     /// With this probability at each provisioned grain.
@@ -101,16 +101,16 @@ pub enum StunTrigger {
         /// From 0 to 1.
         probability: f64,
         /// How long the stun lasts.
-        #[serde(rename = "duration_us", with = "micros")]
+        #[serde(rename = "duration_us", with = "duration_micros")]
         duration: Duration,
     },
     /// When a first write would wait longer than this in the pool's queue.
     QueueWait {
         /// The limit.
-        #[serde(rename = "over_us", with = "micros")]
+        #[serde(rename = "over_us", with = "duration_micros")]
         over: Duration,
         /// How long the stun lasts.
-        #[serde(rename = "duration_us", with = "micros")]
+        #[serde(rename = "duration_us", with = "duration_micros")]
         duration: Duration,
     },
 }
@@ -157,10 +157,10 @@ pub struct ModelConfig {
     /// Whether injection is on from the start.
     pub armed: bool,
     /// No operation is held and no stun lasts longer than this.
-    #[serde(rename = "max_hold_us", with = "micros")]
+    #[serde(rename = "max_hold_us", with = "duration_micros")]
     pub max_hold: Duration,
     /// Injection ends by itself after this time; `None`: it does not.
-    #[serde(rename = "ttl_us", with = "micros::optional", default)]
+    #[serde(rename = "ttl_us", with = "duration_micros::optional", default)]
     pub ttl: Option<Duration>,
 }
 

@@ -4,33 +4,33 @@
 //! what is provisioned, whatever the threads do; every held operation comes out exactly once.
 //!
 //! ```text
-//!  op, now ──> Ledger: which grains are new? ──> Pool: is there room? ──> Lanes: whose turn is it? ──> Queue ──> Release
-//!              (Luns | Disk)                     (or Waiters)             InFlight: ready when?      (Stun: a gate)
+//!  op, now ──> Mapping: which grains are new? ──> Pool: is there room? ──> Lanes: whose turn is it? ──> HoldQueue ──> Release
+//!              (DirectMapping | PackedMapping)                     (or Waiters)             InFlight: ready when?      (StunState: a gate)
 //! ```
 //!
 //! Time is an argument. Times that are earlier than one seen before are taken as that one. After every call that takes
 //! `&mut self`, ask [`Model::poll_timeout`] again, and [`Model::take_notices`].
 
-mod blocks;
-mod books;
-mod chunks;
-mod coded;
+mod block_allocator;
 mod commands;
 mod config;
-mod direct;
-mod extents;
+mod direct_mapping;
+mod duration_micros;
+mod extent_codec;
+mod extent_map;
+mod file_extents;
 mod first_read;
+mod free_space_map;
 mod grains;
+mod hold_queue;
 mod inflight;
 mod lanes;
 mod latency;
-mod ledger;
-mod micros;
+mod mapping;
 mod op;
-mod packed;
+mod packed_mapping;
 mod pool;
-mod queue;
-mod runs;
+mod pool_checkpoint;
 mod space;
 mod stun;
 mod timer;
@@ -42,21 +42,21 @@ mod tests;
 
 use std::time::Duration;
 
-pub use books::Books;
 pub use config::{ConfigError, ModelConfig, OnFull, Placement, Scope, StunTrigger};
 pub use latency::{LONGEST, Latency};
 pub use op::{
-    Access, FileKey, Gate, Notice, Op, OpId, Penalty, Pending, PoolUse, Refusal, Release, ReleaseCause, Snapshot,
-    StunCause, Verdict, VirtualSpace,
+    Access, FileKey, Gate, ModelNotice, ModelOp, OpId, Penalty, Pending, PoolUse, Refusal, Release, ReleaseCause,
+    Snapshot, StunCause, Verdict, VirtualSpace,
 };
+pub use pool_checkpoint::PoolCheckpoint;
 
 use first_read::FirstReads;
+use hold_queue::HoldQueue;
 use inflight::InFlight;
 use lanes::Lanes;
-use ledger::{Ledger, Plan};
+use mapping::{Mapping, ProvisionPlan};
 use pool::Pool;
-use queue::Queue;
-use stun::Stun;
+use stun::StunState;
 use waiters::Waiters;
 
 use crate::seed::Stream;
@@ -73,7 +73,7 @@ pub struct Model {
     expires_at: Option<SimTime>,
     /// The latest time that was passed in.
     clock: SimTime,
-    ledger: Ledger,
+    mapping: Mapping,
     /// Data that was there at mount, as far as it was found, in bytes.
     found: u64,
     pool: Pool,
@@ -81,13 +81,13 @@ pub struct Model {
     provisioning: InFlight,
     fetching: InFlight,
     first_reads: FirstReads,
-    queue: Queue,
+    queue: HoldQueue,
     waiters: Waiters,
-    stun: Stun,
-    counters: Counters,
-    notices: Vec<Notice>,
+    stun: StunState,
+    counters: ModelCounters,
+    notices: Vec<ModelNotice>,
     /// Kept for its memory.
-    plan: Plan,
+    plan: ProvisionPlan,
 }
 
 /// The random streams; each draw goes by the identity of what it is about.
@@ -115,7 +115,7 @@ impl Streams {
 
 /// What was counted; all but `provisioned` goes on across a clean unmount.
 #[derive(Debug, Default, Clone, Copy)]
-struct Counters {
+struct ModelCounters {
     /// Penalties drawn.
     draws: u64,
     /// Grains that a penalty was drawn for when they were provisioned.
@@ -141,19 +141,19 @@ impl Model {
             expired: false,
             expires_at: config.ttl.map(|ttl| SimTime::ZERO + ttl),
             clock: SimTime::ZERO,
-            ledger: Ledger::new(&config),
+            mapping: Mapping::new(&config),
             found: 0,
             pool: Pool::new(config.grain, config.pool, config.low_water_percent),
             lanes: Lanes::new(config.lanes),
             provisioning: InFlight::default(),
             fetching: InFlight::default(),
             first_reads: FirstReads::new(config.grain),
-            queue: Queue::new(config.max_hold),
+            queue: HoldQueue::new(config.max_hold),
             waiters: Waiters::default(),
-            stun: Stun::default(),
-            counters: Counters::default(),
+            stun: StunState::default(),
+            counters: ModelCounters::default(),
             notices: Vec::new(),
-            plan: Plan::default(),
+            plan: ProvisionPlan::default(),
             config,
         }
     }
@@ -183,7 +183,7 @@ impl Model {
     }
 
     /// What happened since the last call, in order.
-    pub fn take_notices(&mut self) -> Vec<Notice> {
+    pub fn take_notices(&mut self) -> Vec<ModelNotice> {
         std::mem::take(&mut self.notices)
     }
 
@@ -212,7 +212,7 @@ impl Model {
     /// The virtual disk's space; `None` if the configuration gives it no size.
     pub fn statfs(&self) -> Option<VirtualSpace> {
         let total = self.config.virtual_size?.0;
-        Some(VirtualSpace { total, used: self.ledger.virtual_used(self.found).min(total) })
+        Some(VirtualSpace { total, used: self.mapping.virtual_used(self.found).min(total) })
     }
 
     /// Takes the time in; what it is.

@@ -39,7 +39,7 @@ pub enum Access {
 
 /// An operation that asks for a verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Op {
+pub struct ModelOp {
     /// What it does.
     pub access: Access,
     /// Whether the filters (path, command, user) select it. What they do not select is recorded, never held.
@@ -151,7 +151,7 @@ pub enum StunCause {
 /// Something that users want to hear of, in the order in which it happened.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "kebab-case")]
-pub enum Notice {
+pub enum ModelNotice {
     /// Everything stops.
     StunBegan {
         /// Why.

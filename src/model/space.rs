@@ -1,12 +1,12 @@
-//! Files come, are learned, shrink and go: what that does to the books and to the pool.
+//! Files come, are learned, shrink and go: what that does to the mapping and to the pool.
 //!
 //! Must not know: directories, handles, how the backing is scanned. Invariant: what was there at mount adds to the
 //! pool's use exactly once, by [`Model::preexisting`].
 
 use super::Model;
 use super::config::Placement;
-use super::ledger::Freed;
-use super::op::{FileKey, Notice, PoolUse};
+use super::mapping::Freed;
+use super::op::{FileKey, ModelNotice, PoolUse};
 use crate::time::SimTime;
 use crate::units::{ByteRange, Bytes};
 
@@ -15,19 +15,19 @@ impl Model {
     /// [`crate::seed::identity_of`] its path: the same in every run of the same workload. If another file was known by
     /// this key, that one is gone.
     pub fn created(&mut self, file: FileKey, identity: u64) {
-        if self.ledger.knows(file) {
+        if self.mapping.knows(file) {
             self.remove(self.clock, file, 0);
         }
-        self.ledger.created(file, identity);
+        self.mapping.created(file, identity);
     }
 
     /// A file that was there at mount, with the ranges of it that hold data: they are provisioned, unless the volume
     /// is cold. Nothing happens if it is known already. Their use of the pool comes in by [`Model::preexisting`].
     pub fn learn(&mut self, file: FileKey, identity: u64, data: &[ByteRange]) {
-        if self.ledger.knows(file) {
+        if self.mapping.knows(file) {
             return;
         }
-        let learned = self.ledger.learn(file, identity, data);
+        let learned = self.mapping.learn(file, identity, data);
         self.pool.rounded(learned.grains, learned.data);
         if self.config.first_read.is_some() {
             self.first_reads.learn(file, identity, data);
@@ -36,14 +36,14 @@ impl Model {
 
     /// Whether `file` was created or learned, or written to.
     pub fn knows(&self, file: FileKey) -> bool {
-        self.ledger.knows(file)
+        self.mapping.knows(file)
     }
 
-    /// `range` of `file` holds no data any more: truncate, punch hole, zero range. Blocks (packed) and grains (direct)
+    /// `range` of `file` holds no data any more: truncate, punch hole, zero range. BlockAllocator (packed) and grains (direct)
     /// that are only partly in it stay. Writers that wait for space may get a time by it.
     pub fn free(&mut self, now: SimTime, file: FileKey, range: ByteRange) {
         let now = self.arrive(now);
-        let freed = self.ledger.free(file, range, self.discards());
+        let freed = self.mapping.free(file, range, self.discards());
         self.first_reads.freed(file, range);
         self.give_back(now, &freed);
     }
@@ -52,8 +52,8 @@ impl Model {
     /// mount and was never learned; ignored for one that is known. Writers that wait for space may get a time by it.
     pub fn remove(&mut self, now: SimTime, file: FileKey, unlearned_bytes: u64) {
         let now = self.arrive(now);
-        let known = self.ledger.knows(file);
-        let freed = self.ledger.remove(file, unlearned_bytes, self.discards());
+        let known = self.mapping.knows(file);
+        let freed = self.mapping.remove(file, unlearned_bytes, self.discards());
         self.first_reads.removed(file);
         if !known && self.config.placement == Placement::Direct && !self.config.cold {
             self.pool.lost(unlearned_bytes);
@@ -100,7 +100,7 @@ impl Model {
     pub(super) fn tell_low_water(&mut self, now: SimTime) {
         if !self.config.thick && self.pool.runs_low() {
             let (used, size) = (Bytes(self.pool.used_bytes()), self.pool.size().unwrap_or_default());
-            self.notices.push(Notice::LowWater { at: now, used, size });
+            self.notices.push(ModelNotice::LowWater { at: now, used, size });
         }
     }
 
@@ -111,7 +111,7 @@ impl Model {
         }
         if freed.grains > 0 && !self.config.thick {
             self.pool.give_back(freed.grains);
-            self.notices.push(Notice::Discarded { at: now, grains: freed.grains });
+            self.notices.push(ModelNotice::Discarded { at: now, grains: freed.grains });
         }
         self.serve_waiters(now);
     }
@@ -121,13 +121,13 @@ impl Model {
         let mut used_bytes = self.pool.used_bytes();
         if self.config.thick {
             let size = self.config.virtual_size.or(self.config.pool);
-            used_bytes = size.map_or_else(|| self.ledger.virtual_used(self.found), |size| size.0);
+            used_bytes = size.map_or_else(|| self.mapping.virtual_used(self.found), |size| size.0);
         }
         PoolUse {
             grains: used_bytes.div_ceil(self.config.grain.bytes().0),
             used_bytes,
             size_bytes: self.config.pool.map(|size| size.0),
-            reusable_bytes: self.ledger.reusable_bytes(),
+            reusable_bytes: self.mapping.reusable_bytes(),
         }
     }
 }

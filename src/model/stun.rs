@@ -11,7 +11,7 @@ use crate::time::SimTime;
 
 /// The stun in force, if any, and what is left of those before.
 #[derive(Debug, Default)]
-pub(super) struct Stun {
+pub(super) struct StunState {
     active: Option<Active>,
     /// When the last one ended: nothing that was held then is due earlier.
     reopened: SimTime,
@@ -25,7 +25,7 @@ struct Active {
     until: SimTime,
 }
 
-impl Stun {
+impl StunState {
     /// When the stun in force ends at the latest; it may be in the past until `end` is called.
     pub(super) fn until(&self) -> Option<SimTime> {
         self.active.map(|active| active.until)

@@ -4,8 +4,8 @@
 //! in the order of those moments.
 
 use super::Model;
-use super::op::{Notice, Penalty, Refusal, Release};
-use super::waiters::Waiter;
+use super::op::{ModelNotice, Penalty, Refusal, Release};
+use super::waiters::SpaceWaiter;
 use crate::time::SimTime;
 
 impl Model {
@@ -53,14 +53,14 @@ impl Model {
         if self.expires_at.is_some_and(|expires| expires <= at) && !self.expired {
             self.drain(at, out);
             self.expired = true;
-            self.notices.push(Notice::Expired { at });
+            self.notices.push(ModelNotice::Expired { at });
         }
     }
 
     /// Writers that waited for space as long as they may get an error; others may fit in their place.
     fn give_up_waiters(&mut self, at: SimTime) {
         let mut some = false;
-        while let Some((id, Waiter { until, .. })) = self.waiters.pop_given_up(at) {
+        while let Some((id, SpaceWaiter { until, .. })) = self.waiters.pop_given_up(at) {
             let requested = self.queue.requested(id).unwrap_or(at);
             // Ready never: it is the maximum hold that ends it, and the release says so.
             let ready = until.filter(|until| *until <= self.queue.limit_of(requested)).unwrap_or(SimTime::MAX);
@@ -87,7 +87,7 @@ impl Model {
 
     /// Lets go who waits for space, whether there is any or not.
     pub(super) fn release_waiters(&mut self, now: SimTime) {
-        while let Some((id, Waiter { file, range, .. })) = self.waiters.first() {
+        while let Some((id, SpaceWaiter { file, range, .. })) = self.waiters.first() {
             let requested = self.queue.requested(id).unwrap_or(now);
             self.waiters.remove(id, self.queue.limit_of(requested));
             self.record_anyway(now, file, range);

@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use super::config::{OnFull, Placement, Scope, StunTrigger};
-use super::ledger::Plan;
-use super::op::{Access, FileKey, Notice, Op, Penalty, Refusal, StunCause, Verdict};
-use super::waiters::Waiter;
-use super::{Counters, Model};
+use super::mapping::ProvisionPlan;
+use super::op::{Access, FileKey, ModelNotice, ModelOp, Penalty, Refusal, StunCause, Verdict};
+use super::waiters::SpaceWaiter;
+use super::{Model, ModelCounters};
 use crate::seed::DrawKey;
 use crate::time::SimTime;
 use crate::units::{BLOCK_BYTES, ByteRange};
@@ -20,14 +20,14 @@ const MOST_GRAINS: u64 = 1 << 22;
 
 /// What an operation has to wait for.
 #[derive(Debug)]
-struct Wait {
+struct WaitReason {
     ready: SimTime,
     penalty: Penalty,
     /// Whether the share of operations that are hit takes it in; `None`: not drawn yet.
     hit: Option<bool>,
 }
 
-impl Wait {
+impl WaitReason {
     const fn none(now: SimTime) -> Self {
         let penalty = Penalty {
             latency: Duration::ZERO,
@@ -67,7 +67,7 @@ impl Model {
     ///
     /// What is written to a file that was neither created nor learned is taken as written to a new, empty file. A
     /// `fallocate` that would provision more than 4,194,304 grains is refused as too large for the disk.
-    pub fn submit(&mut self, now: SimTime, op: Op) -> Verdict {
+    pub fn submit(&mut self, now: SimTime, op: ModelOp) -> Verdict {
         let now = self.arrive(now);
         let hits = op.selected && self.injecting(now);
         match op.access {
@@ -76,7 +76,7 @@ impl Model {
                 self.submit_write(now, file, range, hits)
             }
             Access::Read(file, range) => self.submit_read(now, file, range, hits),
-            Access::Allocate(..) | Access::Meta if hits => self.answer(now, Wait::none(now)),
+            Access::Allocate(..) | Access::Meta if hits => self.answer(now, WaitReason::none(now)),
             Access::Allocate(..) | Access::Meta => Verdict::Pass,
         }
     }
@@ -97,19 +97,19 @@ impl Model {
         verdict
     }
 
-    fn judge_write(&mut self, now: SimTime, file: FileKey, range: ByteRange, plan: &Plan) -> Verdict {
+    fn judge_write(&mut self, now: SimTime, file: FileKey, range: ByteRange, plan: &ProvisionPlan) -> Verdict {
         if self.volume_is_full(plan) {
             return Verdict::Fail(Refusal::VolumeFull);
         }
         if self.needs_space(plan) {
-            return self.no_space(now, Waiter { file, range, until: None });
+            return self.no_space(now, SpaceWaiter { file, range, until: None });
         }
         let wait = self.provision(now, file, range, plan);
         self.answer(now, wait)
     }
 
     fn submit_read(&mut self, now: SimTime, file: FileKey, range: ByteRange, hits: bool) -> Verdict {
-        let mut wait = Wait::none(now);
+        let mut wait = WaitReason::none(now);
         if self.config.first_read.is_some() {
             let mut fresh = std::mem::take(&mut self.plan.fresh);
             fresh.clear();
@@ -129,7 +129,7 @@ impl Model {
     }
 
     /// The first read of grains that were there at mount.
-    fn fetch(&mut self, now: SimTime, file: FileKey, identity: u64, fresh: &[u64], wait: &mut Wait) {
+    fn fetch(&mut self, now: SimTime, file: FileKey, identity: u64, fresh: &[u64], wait: &mut WaitReason) {
         let hit = self.op_is_hit();
         wait.hit = Some(hit);
         let Some(first_read) = self.config.first_read.as_ref().filter(|_| hit) else { return };
@@ -145,7 +145,7 @@ impl Model {
     }
 
     /// The verdict on an operation that is hit by what injection there is.
-    fn answer(&mut self, now: SimTime, mut wait: Wait) -> Verdict {
+    fn answer(&mut self, now: SimTime, mut wait: WaitReason) -> Verdict {
         let stalled = self.stun.holds(now) || self.volume_stalls_until(now).is_some();
         let held = wait.ready > now || (stalled && wait.hit.unwrap_or_else(|| self.op_is_hit()));
         if !held {
@@ -161,7 +161,7 @@ impl Model {
         (self.config.scope == Scope::Volume && latest > now).then_some(latest)
     }
 
-    fn go_behind_volume(&self, now: SimTime, wait: &mut Wait) {
+    fn go_behind_volume(&self, now: SimTime, wait: &mut WaitReason) {
         if let Some(latest) = self.volume_stalls_until(now).filter(|latest| *latest > wait.ready) {
             wait.penalty.stun += latest.since(wait.ready);
             wait.ready = latest;
@@ -169,15 +169,15 @@ impl Model {
     }
 
     /// What a write would newly take. Put it back into `self.plan` when it is done with.
-    fn take_plan(&mut self, file: FileKey, range: ByteRange) -> Plan {
+    fn take_plan(&mut self, file: FileKey, range: ByteRange) -> ProvisionPlan {
         let mut plan = std::mem::take(&mut self.plan);
-        self.ledger.plan(file, range, &mut plan);
+        self.mapping.plan(file, range, &mut plan);
         plan
     }
 
-    /// Puts a write into the books, without a penalty.
-    fn record(&mut self, now: SimTime, file: FileKey, range: ByteRange, plan: &Plan) {
-        self.ledger.commit(file, range, plan);
+    /// Puts a write into the mapping, without a penalty.
+    fn record(&mut self, now: SimTime, file: FileKey, range: ByteRange, plan: &ProvisionPlan) {
+        self.mapping.commit(file, range, plan);
         self.first_reads.written(file, range);
         if plan.grains() == 0 || self.config.thick {
             return;
@@ -187,17 +187,17 @@ impl Model {
         self.tell_low_water(now);
     }
 
-    /// Puts a write into the books; what it waits for.
-    fn provision(&mut self, now: SimTime, file: FileKey, range: ByteRange, plan: &Plan) -> Wait {
+    /// Puts a write into the mapping; what it waits for.
+    fn provision(&mut self, now: SimTime, file: FileKey, range: ByteRange, plan: &ProvisionPlan) -> WaitReason {
         self.record(now, file, range, plan);
-        let mut wait = Wait::none(now);
-        let counted_as = self.ledger.counted_as(file);
+        let mut wait = WaitReason::none(now);
+        let counted_as = self.mapping.counted_as(file);
         if !self.config.thick {
             self.provision_grains(now, counted_as, plan, &mut wait);
         }
         if !self.provisioning.is_empty() {
             let provisioning = &self.provisioning;
-            self.ledger.touched(file, range, |index| {
+            self.mapping.touched(file, range, |index| {
                 let ready = provisioning.ready((counted_as, index));
                 ready.into_iter().for_each(|ready| wait.for_other(now, index, ready));
             });
@@ -205,7 +205,7 @@ impl Model {
         wait
     }
 
-    fn provision_grains(&mut self, now: SimTime, counted_as: FileKey, plan: &Plan, wait: &mut Wait) {
+    fn provision_grains(&mut self, now: SimTime, counted_as: FileKey, plan: &ProvisionPlan, wait: &mut WaitReason) {
         for &index in &plan.fresh {
             let key = plan.key(index);
             let hit = self.grain_is_hit(key);
@@ -230,7 +230,7 @@ impl Model {
         if self.config.stuns.is_empty() || self.stun.holds(now) {
             return;
         }
-        let Counters { penalised, .. } = self.counters;
+        let ModelCounters { penalised, .. } = self.counters;
         let fired = self.config.stuns.iter().find_map(|trigger| match *trigger {
             StunTrigger::Every { grains, duration } => {
                 penalised.is_multiple_of(grains).then_some((StunCause::Every, duration))
@@ -253,14 +253,14 @@ impl Model {
         let is_new = self.stun.until().is_none();
         let until = self.stun.begin(now, duration, self.config.max_hold);
         if is_new {
-            self.notices.push(Notice::StunBegan { cause, at: now, until });
+            self.notices.push(ModelNotice::StunBegan { cause, at: now, until });
         }
         until
     }
 
     pub(super) fn end_stun(&mut self, at: SimTime) {
         if self.stun.end(at) {
-            self.notices.push(Notice::StunEnded { at });
+            self.notices.push(ModelNotice::StunEnded { at });
         }
     }
 
@@ -278,15 +278,15 @@ impl Model {
         self.streams.share_of_ops.unit(DrawKey::nth(self.counters.ops)) * 100.0 < share
     }
 
-    fn volume_is_full(&self, plan: &Plan) -> bool {
+    fn volume_is_full(&self, plan: &ProvisionPlan) -> bool {
         let Some(size) = self.config.virtual_size else { return false };
         let packed = self.config.placement == Placement::Packed && plan.blocks > 0;
         let needed = plan.blocks.saturating_mul(BLOCK_BYTES);
-        packed && self.ledger.virtual_used(self.found).saturating_add(needed) > size.0
+        packed && self.mapping.virtual_used(self.found).saturating_add(needed) > size.0
     }
 
     /// Whether a write has to wait for space, or fail: the pool has too little, or others were there first.
-    fn needs_space(&self, plan: &Plan) -> bool {
+    fn needs_space(&self, plan: &ProvisionPlan) -> bool {
         if self.config.thick || !plan.fresh.iter().any(|index| self.grain_is_hit(plan.key(*index))) {
             return false;
         }
@@ -294,9 +294,9 @@ impl Model {
         !in_turn || !self.pool.has_room(plan.grains())
     }
 
-    fn no_space(&mut self, now: SimTime, waiter: Waiter) -> Verdict {
+    fn no_space(&mut self, now: SimTime, waiter: SpaceWaiter) -> Verdict {
         if self.pool.runs_full() {
-            self.notices.push(Notice::PoolFull { at: now, size: self.pool.size().unwrap_or_default() });
+            self.notices.push(ModelNotice::PoolFull { at: now, size: self.pool.size().unwrap_or_default() });
         }
         let until = match self.config.on_full {
             OnFull::Enospc => return Verdict::Fail(Refusal::PoolFull),
@@ -304,20 +304,20 @@ impl Model {
             OnFull::Queue(wait) => Some(now + wait),
         };
         let id = self.queue.push(now, None, Penalty::default());
-        self.waiters.push(id, Waiter { until, ..waiter }, self.queue.limit_of(now));
+        self.waiters.push(id, SpaceWaiter { until, ..waiter }, self.queue.limit_of(now));
         Verdict::Held(id)
     }
 
     /// Gives writers that wait for space what there is, in order of arrival, up to the first that does not fit.
     pub(super) fn serve_waiters(&mut self, now: SimTime) {
-        while let Some((id, Waiter { file, range, .. })) = self.waiters.first() {
+        while let Some((id, SpaceWaiter { file, range, .. })) = self.waiters.first() {
             let plan = self.take_plan(file, range);
             let full = self.volume_is_full(&plan);
             let fits = full || self.pool.has_room(plan.grains());
             if fits {
                 let requested = self.queue.requested(id).unwrap_or(now);
                 self.waiters.remove(id, self.queue.limit_of(requested));
-                let mut wait = Wait::none(now);
+                let mut wait = WaitReason::none(now);
                 if !full {
                     wait = self.provision(now, file, range, &plan);
                     self.go_behind_volume(now, &mut wait);
@@ -333,7 +333,7 @@ impl Model {
         }
     }
 
-    /// Puts a write that is let go into the books, whether there is room or not.
+    /// Puts a write that is let go into the mapping, whether there is room or not.
     pub(super) fn record_anyway(&mut self, now: SimTime, file: FileKey, range: ByteRange) {
         let plan = self.take_plan(file, range);
         self.record(now, file, range, &plan);

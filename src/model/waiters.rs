@@ -11,7 +11,7 @@ use crate::units::ByteRange;
 
 /// A write that waits for space.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Waiter {
+pub(super) struct SpaceWaiter {
     pub(super) file: FileKey,
     pub(super) range: ByteRange,
     /// When it gets an error instead; `None`: it waits for as long as it may be held.
@@ -21,7 +21,7 @@ pub(super) struct Waiter {
 /// Writers that wait for space.
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
-    waiting: BTreeMap<OpId, Waiter>,
+    waiting: BTreeMap<OpId, SpaceWaiter>,
     /// When each is given up: its own time limit or the maximum hold, whichever is first.
     limits: BTreeSet<(SimTime, OpId)>,
 }
@@ -36,13 +36,13 @@ impl Waiters {
     }
 
     /// Adds one that may be held until `limit`.
-    pub(super) fn push(&mut self, id: OpId, waiter: Waiter, limit: SimTime) {
+    pub(super) fn push(&mut self, id: OpId, waiter: SpaceWaiter, limit: SimTime) {
         self.limits.insert((waiter.until.unwrap_or(limit).min(limit), id));
         self.waiting.insert(id, waiter);
     }
 
     /// The one that came first.
-    pub(super) fn first(&self) -> Option<(OpId, Waiter)> {
+    pub(super) fn first(&self) -> Option<(OpId, SpaceWaiter)> {
         self.waiting.first_key_value().map(|(&id, &waiter)| (id, waiter))
     }
 
@@ -59,7 +59,7 @@ impl Waiters {
     }
 
     /// The next that is given up at `at`.
-    pub(super) fn pop_given_up(&mut self, at: SimTime) -> Option<(OpId, Waiter)> {
+    pub(super) fn pop_given_up(&mut self, at: SimTime) -> Option<(OpId, SpaceWaiter)> {
         let (limit, id) = self.limits.first().copied().filter(|(limit, _)| *limit <= at)?;
         self.limits.remove(&(limit, id));
         self.waiting.remove(&id).map(|waiter| (id, waiter))

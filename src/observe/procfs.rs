@@ -24,7 +24,7 @@ pub struct Who {
 
 /// A task that waits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Waiting {
+pub struct WaitingTask {
     /// Its process.
     pub pid: u32,
     /// The thread; the same number for a process's first.
@@ -41,16 +41,16 @@ pub struct Waiting {
 }
 
 /// The tasks of `who` that are in state D now.
-pub fn blocked(who: &Who) -> Vec<Waiting> {
+pub fn blocked(who: &Who) -> Vec<WaitingTask> {
     tasks_in(Path::new(PROC), who, |state| state == 'D')
 }
 
 /// The tasks of `who`, whatever their state.
-pub fn tasks(who: &Who) -> Vec<Waiting> {
+pub fn tasks(who: &Who) -> Vec<WaitingTask> {
     tasks_in(Path::new(PROC), who, |_| true)
 }
 
-fn tasks_in(proc: &Path, who: &Who, wanted: impl Fn(char) -> bool) -> Vec<Waiting> {
+fn tasks_in(proc: &Path, who: &Who, wanted: impl Fn(char) -> bool) -> Vec<WaitingTask> {
     let threads = numbers(proc)
         .into_iter()
         .flat_map(|(pid, path)| numbers(&path.join("task")).into_iter().map(move |(tid, path)| (pid, tid, path)));
@@ -66,7 +66,7 @@ fn numbers(dir: &Path) -> Vec<(u32, PathBuf)> {
     found
 }
 
-fn look(pid: u32, tid: u32, path: &Path, who: &Who, wanted: impl Fn(char) -> bool) -> Option<Waiting> {
+fn look(pid: u32, tid: u32, path: &Path, who: &Who, wanted: impl Fn(char) -> bool) -> Option<WaitingTask> {
     let stat = fs::read(path.join("stat")).ok()?;
     let (comm, state) = parse_stat(&String::from_utf8_lossy(&stat))?;
     let everybody = who.pids.is_empty() && who.comms.is_empty();
@@ -77,7 +77,7 @@ fn look(pid: u32, tid: u32, path: &Path, who: &Who, wanted: impl Fn(char) -> boo
     let stack = fs::read_to_string(path.join("stack")).unwrap_or_default();
     let frames: Vec<String> = stack.lines().filter_map(frame_name).map(str::to_owned).collect();
     let wchan = fs::read_to_string(path.join("wchan")).ok().filter(|name| !name.is_empty() && name != "0");
-    Some(Waiting { pid, tid, comm, state, waits_in: waits_in(&frames).map(str::to_owned).or(wchan), frames })
+    Some(WaitingTask { pid, tid, comm, state, waits_in: waits_in(&frames).map(str::to_owned).or(wchan), frames })
 }
 
 /// Name and state out of `134 (fluentd) D 1 ...`; the name may hold blanks and brackets.

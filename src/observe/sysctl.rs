@@ -44,14 +44,14 @@ pub enum SysctlError {
 
 /// A setting as it was before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Saved {
+pub struct SavedSysctl {
     /// Its file.
     pub path: PathBuf,
     /// Its text.
     pub value: String,
 }
 
-impl Saved {
+impl SavedSysctl {
     /// Puts it back. May be called any number of times, from any process.
     pub fn restore(&self) -> Result<(), SysctlError> {
         write_setting(&self.path, &self.value).map_err(|cause| access("put back", &self.path, cause))
@@ -59,14 +59,14 @@ impl Saved {
 }
 
 /// Called with what a setting was just before it is changed: to tell the guard process.
-pub type Arm<'a> = dyn FnMut(&Saved) -> io::Result<()> + 'a;
+pub type SysctlArmer<'a> = dyn FnMut(&SavedSysctl) -> io::Result<()> + 'a;
 
 /// Settings that are changed as long as this lives. Keep it until the experiment's end, and give [`Self::saved`] to
 /// the guard process; a guard that holds [`Self::as_fd`] also keeps others out until it is done.
 #[derive(Debug)]
 pub struct Sysctls {
     root: PathBuf,
-    saved: Vec<Saved>,
+    saved: Vec<SavedSysctl>,
     lock: File,
 }
 
@@ -91,11 +91,11 @@ impl Sysctls {
 
     /// Sets `name` (`kernel.hung_task_timeout_secs`) and remembers what it was the first time; that is told to `arm`
     /// before the change, and if `arm` fails, nothing is changed.
-    pub fn set(&mut self, name: &str, value: &str, arm: &mut Arm<'_>) -> Result<(), SysctlError> {
+    pub fn set(&mut self, name: &str, value: &str, arm: &mut SysctlArmer<'_>) -> Result<(), SysctlError> {
         let path = self.root.join(name.replace('.', "/"));
         let before = std::fs::read_to_string(&path).map_err(|cause| access("read", &path, cause))?;
         if !self.saved.iter().any(|saved| saved.path == path) {
-            let saved = Saved { path: path.clone(), value: before.trim().to_owned() };
+            let saved = SavedSysctl { path: path.clone(), value: before.trim().to_owned() };
             arm(&saved).map_err(|cause| access("secure", &path, cause))?;
             self.saved.push(saved);
         }
@@ -104,7 +104,7 @@ impl Sysctls {
 
     /// Makes the hung-task detector report a task after `timeout` (whole seconds, at least one), looking as often,
     /// without a limit on the number of reports. Settings that an older kernel lacks are left out, except the timeout.
-    pub fn report_hung_tasks_after(&mut self, timeout: Duration, arm: &mut Arm<'_>) -> Result<(), SysctlError> {
+    pub fn report_hung_tasks_after(&mut self, timeout: Duration, arm: &mut SysctlArmer<'_>) -> Result<(), SysctlError> {
         let seconds = timeout.as_secs().max(1).to_string();
         self.set("kernel.hung_task_timeout_secs", &seconds, arm)?;
         for (name, value) in [
@@ -121,7 +121,7 @@ impl Sysctls {
     }
 
     /// What has to be put back, in the order in which it was changed.
-    pub fn saved(&self) -> &[Saved] {
+    pub fn saved(&self) -> &[SavedSysctl] {
         &self.saved
     }
 
@@ -211,7 +211,7 @@ mod tests {
         sysctls.report_hung_tasks_after(Duration::from_secs(5), &mut |_| Ok(())).unwrap();
         let told = serde_json::to_string(sysctls.saved()).unwrap();
         std::mem::forget(sysctls);
-        let saved: Vec<Saved> = serde_json::from_str(&told).unwrap();
+        let saved: Vec<SavedSysctl> = serde_json::from_str(&told).unwrap();
         saved.iter().for_each(|saved| saved.restore().unwrap());
         assert_eq!(fake.values(), ["120", "10"]);
     }

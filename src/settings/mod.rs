@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::{SettingsError, nearest};
 pub use mount::{MountOptions, parse_mount_options};
-pub use option::{Group, Kind, OPTIONS, Opt, OptionSpec};
+pub use option::{Group, OPTIONS, Opt, OptionSpec, ValueKind};
 pub use parse::DEFAULT_STUN;
 pub(crate) use parse::read_text;
 pub use resolve::Env;
@@ -53,9 +53,9 @@ impl Settings {
     }
 
     fn put(&mut self, option: Opt, value: &str) {
-        let value = if value.is_empty() && option.spec().kind == Kind::Flag { "true" } else { value };
+        let value = if value.is_empty() && option.spec().kind == ValueKind::Flag { "true" } else { value };
         let values = self.values.entry(option).or_default();
-        if option.spec().kind != Kind::Many {
+        if option.spec().kind != ValueKind::Many {
             values.clear();
         }
         values.push(value.to_owned());

@@ -49,7 +49,7 @@ pub enum Opt {
 
 /// How an option takes its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ValueKind {
     /// On or off; the bare name means on.
     Flag,
     /// One value; the last one counts.
@@ -102,7 +102,7 @@ pub struct OptionSpec {
     /// What stands for the value in help; empty for a flag.
     pub value: &'static str,
     /// How it takes its value.
-    pub kind: Kind,
+    pub kind: ValueKind,
     /// Where it stands in `--help`.
     pub group: Group,
     /// One line; the default in square brackets.
@@ -124,9 +124,9 @@ const fn row(
     help: &'static str,
 ) -> OptionSpec {
     let kind = match (option, value.is_empty()) {
-        (Opt::Only | Opt::Freeze | Opt::GuestConsole, _) => Kind::Many,
-        (_, true) => Kind::Flag,
-        (_, false) => Kind::One,
+        (Opt::Only | Opt::Freeze | Opt::GuestConsole, _) => ValueKind::Many,
+        (_, true) => ValueKind::Flag,
+        (_, false) => ValueKind::One,
     };
     OptionSpec { option, name, value, kind, group, help, fixed }
 }

@@ -184,7 +184,7 @@ pub(super) fn address(text: &str) -> Parsed<SocketAddr> {
 
 /// A part of `--only`.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Filter {
+pub(super) enum FilterPart {
     /// Glob on the path below the mount point.
     Path(String),
     /// Command name.
@@ -196,27 +196,27 @@ pub(super) enum Filter {
 }
 
 /// `path=GLOB`, `comm=NAME`, `uid=N` or `share=PCT`.
-pub(super) fn filter(text: &str) -> Parsed<Filter> {
+pub(super) fn filter(text: &str) -> Parsed<FilterPart> {
     match text.split_once('=') {
         Some(("path", glob)) => path_glob(glob),
         Some(("comm", name)) => comm(name),
-        Some(("uid", uid)) => number(uid, 0, u32::MAX).map(Filter::Uid),
-        Some(("share", share)) => percent(share).map(Filter::Share),
+        Some(("uid", uid)) => number(uid, 0, u32::MAX).map(FilterPart::Uid),
+        Some(("share", share)) => percent(share).map(FilterPart::Share),
         _ => wrong(format!("'{text}' is not one of path=GLOB, comm=NAME, uid=N, share=PCT")),
     }
 }
 
-fn path_glob(glob: &str) -> Parsed<Filter> {
+fn path_glob(glob: &str) -> Parsed<FilterPart> {
     let below = glob.trim_start_matches('/');
     match globset::Glob::new(below) {
-        Ok(_) if !below.is_empty() => Ok(Filter::Path(below.to_owned())),
+        Ok(_) if !below.is_empty() => Ok(FilterPart::Path(below.to_owned())),
         Ok(_) => wrong(format!("path '{glob}' is empty; write a pattern below the mount point such as 'log/**'")),
         Err(error) => wrong(format!("path '{glob}' is not a pattern: {}; write such as 'log/**'", error.kind())),
     }
 }
 
 /// The kernel keeps 15 bytes of a command's name.
-fn comm(name: &str) -> Parsed<Filter> {
+fn comm(name: &str) -> Parsed<FilterPart> {
     const KEPT: usize = 15;
     if name.is_empty() {
         return wrong("comm is empty; write a command's name such as comm=fluentd".to_owned());
@@ -227,7 +227,7 @@ fn comm(name: &str) -> Parsed<Filter> {
             "comm '{name}' is longer than the {KEPT} bytes that the kernel keeps; write comm={kept}"
         ));
     }
-    Ok(Filter::Comm(name.to_owned()))
+    Ok(FilterPart::Comm(name.to_owned()))
 }
 
 /// A file's path, made absolute.

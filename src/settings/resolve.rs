@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::error::SettingsError;
-use super::parse::{self, Filter, Parsed};
+use super::parse::{self, FilterPart, Parsed};
 use super::{Opt, Settings};
 use crate::model::{ModelConfig, StunTrigger};
 use crate::options::{FilterOptions, StateFile, VolumeOptions};
@@ -120,8 +120,8 @@ impl Settings {
     }
 
     fn apply_stuns(&self, config: &mut ModelConfig) -> Result<(), SettingsError> {
-        type Kind = (Opt, fn(&str) -> Parsed<StunTrigger>, fn(&StunTrigger) -> bool);
-        let kinds: [Kind; 3] = [
+        type Trigger = (Opt, fn(&str) -> Parsed<StunTrigger>, fn(&StunTrigger) -> bool);
+        let kinds: [Trigger; 3] = [
             (Opt::StunEvery, parse::stun_every, |stun| matches!(stun, StunTrigger::Every { .. })),
             (Opt::StunChance, parse::stun_chance, |stun| matches!(stun, StunTrigger::Chance { .. })),
             (Opt::StunWhen, parse::stun_when, |stun| matches!(stun, StunTrigger::QueueWait { .. })),
@@ -151,10 +151,10 @@ impl Settings {
     }
 
     /// What `only` says; `None` if it is not given. `none` stands for no filter.
-    pub(super) fn filters(&self) -> Result<Option<Vec<Filter>>, SettingsError> {
+    pub(super) fn filters(&self) -> Result<Option<Vec<FilterPart>>, SettingsError> {
         let Some(texts) = self.all(Opt::Only) else { return Ok(None) };
         let filters = texts.iter().filter(|text| *text != "none").map(|text| parse::filter(text));
-        let filters: Parsed<Vec<Filter>> = filters.collect();
+        let filters: Parsed<Vec<FilterPart>> = filters.collect();
         filters.map(Some).map_err(|error| SettingsError::value(Opt::Only, error.to_string()))
     }
 
@@ -162,10 +162,10 @@ impl Settings {
         let mut options = FilterOptions::default();
         for filter in self.filters()?.into_iter().flatten() {
             match filter {
-                Filter::Path(glob) => options.paths.push(glob),
-                Filter::Comm(name) => options.comms.push(name),
-                Filter::Uid(uid) => options.uids.push(uid),
-                Filter::Share(_) => {}
+                FilterPart::Path(glob) => options.paths.push(glob),
+                FilterPart::Comm(name) => options.comms.push(name),
+                FilterPart::Uid(uid) => options.uids.push(uid),
+                FilterPart::Share(_) => {}
             }
         }
         Ok(options)
@@ -209,8 +209,8 @@ impl Settings {
 }
 
 /// The share that the filters leave; everything if they name none, since `only` is replaced as a whole.
-fn share(filters: &[Filter]) -> f64 {
-    let share = |filter: &Filter| if let Filter::Share(percent) = filter { Some(*percent) } else { None };
+fn share(filters: &[FilterPart]) -> f64 {
+    let share = |filter: &FilterPart| if let FilterPart::Share(percent) = filter { Some(*percent) } else { None };
     filters.iter().rev().find_map(share).unwrap_or(100.0)
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::error::SettingsError;
-use super::option::Kind;
+use super::option::ValueKind;
 use super::{Opt, Settings, known};
 
 /// A value as JSON or YAML has it. Numbers and booleans are taken as their text; null as `none`.
@@ -65,8 +65,8 @@ impl From<Settings> for BTreeMap<String, Scalar> {
 
 fn scalar(option: Opt, mut values: Vec<String>) -> Scalar {
     match option.spec().kind {
-        Kind::Many => Scalar::List(values),
-        Kind::One | Kind::Flag => Scalar::Text(values.pop().unwrap_or_default()),
+        ValueKind::Many => Scalar::List(values),
+        ValueKind::One | ValueKind::Flag => Scalar::Text(values.pop().unwrap_or_default()),
     }
 }
 
@@ -74,7 +74,7 @@ impl Settings {
     /// Takes over a value as JSON or YAML has it. A list is allowed only for a repeatable option.
     pub fn set_scalar(&mut self, name: &str, value: Scalar) -> Result<(), SettingsError> {
         let option = known(name)?;
-        if matches!(value, Scalar::List(_)) && option.spec().kind != Kind::Many {
+        if matches!(value, Scalar::List(_)) && option.spec().kind != ValueKind::Many {
             return Err(SettingsError::value(option, format!("is one value ({}), not a list", option.spec().value)));
         }
         let texts = value.texts();

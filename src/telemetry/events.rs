@@ -65,7 +65,7 @@ pub struct EventCounts {
 }
 
 #[derive(Debug, Default)]
-struct Counters {
+struct LogCounters {
     emitted: AtomicU64,
     dropped: AtomicU64,
     lost: AtomicU64,
@@ -76,14 +76,14 @@ struct Counters {
 /// A place where events are told. Clones are the same log.
 #[derive(Debug, Clone)]
 pub struct EventLog {
-    shared: Arc<Shared>,
+    shared: Arc<EventLogShared>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct EventLogShared {
     clock: Clock,
     queue: Sender<Message>,
-    counters: Arc<Counters>,
+    counters: Arc<LogCounters>,
     hub: Arc<Hub>,
     closing: AtomicBool,
     /// Disconnected once the writer has ended.
@@ -128,7 +128,7 @@ impl EventLog {
         let file = target.map(LineFile::open).transpose()?;
         let (queue, incoming) = bounded(capacity.queue.max(1));
         let (alive, done) = bounded(0);
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(LogCounters::default());
         let hub = Arc::new(Hub::new(capacity));
         let writer = Writer {
             clock,
@@ -145,7 +145,7 @@ impl EventLog {
             _alive: alive,
         };
         std::thread::Builder::new().name("stunfs-events".into()).spawn(move || writer.run())?;
-        let shared = Shared { clock, queue, counters, hub, closing: AtomicBool::new(false), done };
+        let shared = EventLogShared { clock, queue, counters, hub, closing: AtomicBool::new(false), done };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -275,7 +275,7 @@ impl HubInner {
 struct Writer {
     clock: Clock,
     queue: Receiver<Message>,
-    counters: Arc<Counters>,
+    counters: Arc<LogCounters>,
     hub: Arc<Hub>,
     file: Option<LineFile>,
     batch: Vec<Arc<Event>>,
@@ -290,7 +290,7 @@ struct Writer {
 
 /// Why the writer stopped taking events from the queue.
 #[derive(Debug)]
-enum Taken {
+enum WriterStop {
     /// There may be more.
     Full,
     /// The queue is empty.
@@ -303,29 +303,29 @@ impl Writer {
     fn run(mut self) {
         let closing = loop {
             match self.take_batch() {
-                Taken::Full => self.hand_out(false),
-                Taken::All => {
+                WriterStop::Full => self.hand_out(false),
+                WriterStop::All => {
                     self.hand_out(true);
                     if let Some(end) = self.wait() {
                         break end;
                     }
                 }
-                Taken::End(end) => break end,
+                WriterStop::End(end) => break end,
             }
         };
         self.finish(closing);
     }
 
-    fn take_batch(&mut self) -> Taken {
+    fn take_batch(&mut self) -> WriterStop {
         while self.batch.len() < BATCH {
             match self.queue.try_recv() {
                 Ok(Message::Event(event)) => self.stamp(event),
-                Ok(Message::Close(closing)) => return Taken::End(Some(closing)),
-                Err(TryRecvError::Empty) => return Taken::All,
-                Err(TryRecvError::Disconnected) => return Taken::End(None),
+                Ok(Message::Close(closing)) => return WriterStop::End(Some(closing)),
+                Err(TryRecvError::Empty) => return WriterStop::All,
+                Err(TryRecvError::Disconnected) => return WriterStop::End(None),
             }
         }
-        Taken::Full
+        WriterStop::Full
     }
 
     /// Waits for more: a short pause while events are frequent, on the queue otherwise. `Some`: the end.

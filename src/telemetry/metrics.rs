@@ -1,4 +1,4 @@
-//! Counters and histograms of one volume, as Prometheus text. docs/metrics.md defines each.
+//! LogCounters and histograms of one volume, as Prometheus text. docs/metrics.md defines each.
 //!
 //! Must not know: HTTP, the engine, who scrapes. Invariant: counting an operation is one uncontended atomic addition; what
 //! mirrors the model is refreshed from a [`Snapshot`] when somebody asks.
@@ -131,14 +131,14 @@ const SHARDS: usize = 8;
 /// One thread's share of a counter, on cache lines of its own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Shard([AtomicU64; OpKind::ALL.len()]);
+struct CounterShard([AtomicU64; OpKind::ALL.len()]);
 
 /// A counter with the label `op`; additions from different threads do not meet.
 #[derive(Debug)]
 struct OpCounter {
     name: &'static str,
     help: &'static str,
-    shards: [Shard; SHARDS],
+    shards: [CounterShard; SHARDS],
 }
 
 impl OpCounter {

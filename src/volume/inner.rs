@@ -11,14 +11,14 @@ use parking_lot::Mutex;
 use rustix::process::Pid;
 
 use super::error::VolumeError;
-use super::freezer::Freezer;
-use super::life::Stopper;
+use super::observer::{Summary, VolumeObserver};
+use super::shutdown::Stopper;
 use super::state::StateStore;
+use super::stun_freezer::StunFreezer;
 use super::watch::Watch;
-use super::witness::{Summary, Witness};
 use crate::control::{ControlServer, MetricsServer};
 use crate::engine::{Engine, Released};
-use crate::freeze::{FreezeSet, Guard, ThawRecipe};
+use crate::freeze::{FreezeSet, Guard, UndoAction};
 use crate::fuse::MountIdentity;
 use crate::options::VolumeOptions;
 use crate::telemetry::event::EventBody;
@@ -38,13 +38,13 @@ pub(super) struct Inner {
     pub(super) options: VolumeOptions,
     pub(super) clock: Clock,
     pub(super) engine: Engine,
-    pub(super) witness: Arc<Witness>,
+    pub(super) witness: Arc<VolumeObserver>,
     pub(super) stopper: Stopper,
     pub(super) state: Arc<StateStore>,
     /// The last session did not end cleanly; nor does one that never came up after it.
     pub(super) after_crash: bool,
     pub(super) scan: Scan,
-    pub(super) freezer: Arc<Freezer>,
+    pub(super) freezer: Arc<StunFreezer>,
     pub(super) watch: Watch,
     pub(super) mounted: OnceLock<MountIdentity>,
     pub(super) guard: Mutex<Option<Guard>>,
@@ -139,8 +139,8 @@ impl Inner {
         if let Some(mount) = self.mounted.get() {
             guard.watch_mount(mount.connection.get(), mount.mount_id)?;
         }
-        for recipe in self.watch.recipes()?.iter().chain(&set.recipes()) {
-            guard.arm(recipe)?;
+        for action in self.watch.actions()?.iter().chain(&set.actions()) {
+            guard.arm(action)?;
         }
         if let Some(pid) = i32::try_from(guard.pid()).ok().and_then(Pid::from_raw) {
             set.spare(pid);
@@ -174,8 +174,8 @@ impl Inner {
     }
 
     /// Tells the guard how to undo what is about to be done.
-    pub(super) fn arm_guard(&self, recipe: &ThawRecipe) -> io::Result<()> {
-        self.guard.lock().as_ref().map_or(Err(io::ErrorKind::NotConnected.into()), |guard| guard.arm(recipe))
+    pub(super) fn arm_guard(&self, action: &UndoAction) -> io::Result<()> {
+        self.guard.lock().as_ref().map_or(Err(io::ErrorKind::NotConnected.into()), |guard| guard.arm(action))
     }
 
     /// Everything that was frozen goes on. A guard that is dead needs no word.

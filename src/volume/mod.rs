@@ -24,24 +24,24 @@
 //! ```
 
 mod builder;
+mod control_target;
 mod error;
-mod freezer;
 mod inner;
-mod life;
 mod mount;
+mod observer;
 mod panics;
-mod places;
+mod path_checks;
+mod shutdown;
 mod state;
-mod target;
+mod stun_freezer;
 mod watch;
-mod witness;
 
 pub use crate::options::{CacheMode, FilterOptions, StateFile, VolumeOptions};
 pub use builder::VolumeBuilder;
 pub use error::{ErrorKind, VolumeError};
-pub use life::{Stop, Stopper};
+pub use observer::{HoldParts, Summary};
 pub use panics::Panics;
-pub use witness::{HoldParts, Summary};
+pub use shutdown::{Stop, Stopper};
 
 use std::fmt;
 use std::path::Path;
@@ -52,7 +52,7 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 use tempfile::TempDir;
 
-use crate::engine::{EngineStatus, HeldOp, Released};
+use crate::engine::{EngineStatus, HeldOperation, Released};
 use crate::model::ConfigError;
 use crate::telemetry::event::Event;
 use crate::time::{SimTime, wait_until};
@@ -125,7 +125,7 @@ impl Volume {
     }
 
     /// The first `limit` held operations in order of arrival.
-    pub fn held(&self, limit: usize) -> Vec<HeldOp> {
+    pub fn held(&self, limit: usize) -> Vec<HeldOperation> {
         self.inner.engine.held(limit).0
     }
 
@@ -204,7 +204,7 @@ impl Volume {
     /// Waits until it has ended: unmounted, stopped, or cut off.
     ///
     /// # Errors
-    /// If the books could not be kept, or the backing hangs.
+    /// If the pool checkpoint could not be saved, or the backing hangs.
     pub fn wait(mut self) -> Result<Summary, VolumeError> {
         self.join()
     }

@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::control_target;
 use super::error::{ErrorKind, VolumeError};
-use super::freezer::Freezer;
 use super::inner::{Inner, Scan, Servers};
-use super::life::{self, Requests, Stopper};
-use super::places;
+use super::observer::{Summary, VolumeObserver};
+use super::path_checks;
+use super::shutdown::{self, Requests, Stopper};
 use super::state::{Left, StateStore};
-use super::target;
+use super::stun_freezer::StunFreezer;
 use super::watch::Watch;
-use super::witness::{Summary, Witness};
 use crate::backing;
 use crate::control::is_of_an_ending_volume;
 use crate::engine::{Engine, EngineParts, Filter, Observer};
@@ -31,7 +31,7 @@ use crate::telemetry::events::EventLog;
 use crate::time::{Clock, wait_until};
 use crate::units::Bytes;
 
-/// `umount` returns before the daemon has kept its books: so long may the last volume of the same backing, or at the same
+/// `umount` returns before the daemon has saved its pool checkpoint: so long may the last volume of the same backing, or at the same
 /// place, take to end before the next one is refused.
 const PREDECESSOR: Duration = Duration::from_secs(3);
 /// How often to look whether it has.
@@ -56,8 +56,8 @@ pub(super) fn mount(mut options: VolumeOptions) -> Result<Mounted, VolumeError> 
     fuse::check_request_timeout(options.model.max_hold)?;
     options.backing = checked.backing;
     options.mountpoint = checked.mountpoint;
-    places::check(&options)?;
-    let freezer = Arc::new(Freezer::open(&options.freeze)?);
+    path_checks::check(&options)?;
+    let freezer = Arc::new(StunFreezer::open(&options.freeze)?);
     backing::raise_nofile_limit();
     let root = open_backing(&options.backing)?;
     let state = Arc::new(open_state(&options)?);
@@ -68,7 +68,7 @@ pub(super) fn mount(mut options: VolumeOptions) -> Result<Mounted, VolumeError> 
     let log = EventLog::open(options.events.as_deref(), clock).map_err(|error| {
         VolumeError::io("events cannot be written to", path_or_dot(options.events.as_deref()), &error)
     })?;
-    let witness = Arc::new(Witness::new(log, Arc::clone(&state), Arc::clone(&freezer)));
+    let witness = Arc::new(VolumeObserver::new(log, Arc::clone(&state), Arc::clone(&freezer)));
     let engine = start_engine(&options, model, clock, filter, &witness)?;
     let (stopper, requests) = Stopper::new(engine.clone());
     let inner = Arc::new(Inner {
@@ -106,7 +106,7 @@ fn come_up(
     let session = attach(inner, root)?;
     let warnings = session.warnings().to_vec();
     // Whoever found the mount in the meantime may be held already: let go before the session ends by its drop.
-    target::start_servers(inner).inspect_err(|_| {
+    control_target::start_servers(inner).inspect_err(|_| {
         inner.engine.release_all();
     })?;
     start_scan(inner);
@@ -177,9 +177,9 @@ fn restore(config: &ModelConfig, state: &StateStore) -> Result<Restored, VolumeE
         _ if config.cold => Ok(Restored { model: fresh()?, rebuilt: None }),
         Left::Nothing => Ok(Restored { model: fresh()?, rebuilt: None }),
         Left::Crashed { floor, reason } => rebuild(floor, reason),
-        Left::Clean(books) => {
-            let used = books.used();
-            match Model::restore(config.clone(), *books) {
+        Left::Clean(checkpoint) => {
+            let used = checkpoint.used();
+            match Model::restore(config.clone(), *checkpoint) {
                 Ok(model) => Ok(Restored { model, rebuilt: None }),
                 Err(error) => rebuild(used, format!("what was kept does not fit this configuration: {error}")),
             }
@@ -192,7 +192,7 @@ fn start_engine(
     model: Model,
     clock: Clock,
     filter: Filter,
-    witness: &Arc<Witness>,
+    witness: &Arc<VolumeObserver>,
 ) -> Result<Engine, VolumeError> {
     let parts = EngineParts {
         model,
@@ -219,7 +219,7 @@ fn begin(inner: &Inner, rebuilt: Option<String>) -> Result<(), VolumeError> {
         started: humantime::format_rfc3339_micros(inner.clock.started_wall()).to_string(),
         config: Box::new(options.model.clone()),
     });
-    let used = inner.engine.promise();
+    let used = inner.engine.record_usage();
     if let Some(reason) = rebuilt {
         inner.witness.log.emit(EventBody::Rebuilt { reason, used_bytes: used.0 });
     }
@@ -235,7 +235,7 @@ fn begin(inner: &Inner, rebuilt: Option<String>) -> Result<(), VolumeError> {
 
 /// What the guard has to be there for.
 fn begin_around(inner: &Arc<Inner>) -> Result<(), VolumeError> {
-    inner.watch.start(&inner.options, &inner.witness.log, |recipe| inner.arm_guard(recipe))?;
+    inner.watch.start(&inner.options, &inner.witness.log, |action| inner.arm_guard(action))?;
     inner
         .freezer
         .start(inner)
@@ -315,7 +315,7 @@ fn start_life(inner: &Arc<Inner>, session: Session, requests: Requests) -> Resul
     let shared = Arc::clone(inner);
     Builder::new()
         .name("stunfs-life".into())
-        .spawn(move || life::run(&shared, &session, &requests))
+        .spawn(move || shutdown::run(&shared, &session, &requests))
         .map_err(|error| VolumeError::new(ErrorKind::Os, format!("no thread can be started: {error}")))
 }
 

@@ -1,8 +1,8 @@
-//! What is provisioned survives: the books of a volume between two mounts.
+//! What is provisioned survives: the checkpoint of a volume between two mounts.
 //!
 //! The file stands next to the volume's identity (`/var/lib/stunfs/ID.json`, or under `$XDG_STATE_HOME` for users), never
 //! inside the backing. While the volume is mounted the file says `clean: false`, and its lock file (`ID.lock`) a bound
-//! that the pool's use has not passed; a clean end replaces the former by the whole books. Invariant: the file is
+//! that the pool's use has not passed; a clean end replaces the former by the whole checkpoint. Invariant: the file is
 //! replaced as a whole or not at all, and a volume that finds `clean: false` never starts with less pool use than the
 //! last session had (if the machine crashed: than it had half a minute before, since the bound is not synced).
 
@@ -16,7 +16,7 @@ use std::time::SystemTime;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::model::Books;
+use crate::model::PoolCheckpoint;
 use crate::options::StateFile;
 use crate::units::Bytes;
 
@@ -27,7 +27,7 @@ const VERSION: u32 = 1;
 const FLOOR_DIGITS: usize = 20;
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Saved {
+struct SavedState {
     version: u32,
     backing: PathBuf,
     /// The backing directory's birth: another directory of the same name and inode is another volume.
@@ -36,7 +36,8 @@ struct Saved {
     /// Pool use is at least this.
     floor_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    books: Option<Books>,
+    #[serde(rename = "books")]
+    checkpoint: Option<PoolCheckpoint>,
 }
 
 /// What the last session left.
@@ -45,7 +46,7 @@ pub(super) enum Left {
     /// There was none.
     Nothing,
     /// It ended cleanly.
-    Clean(Box<Books>),
+    Clean(Box<PoolCheckpoint>),
     /// It did not, or the file cannot be read; pool use was at least this.
     Crashed {
         /// Pool use.
@@ -105,7 +106,7 @@ impl StateStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Left::Nothing,
             Err(error) => return crashed(self.floor(), format!("{} cannot be read: {error}", path.display())),
         };
-        match serde_json::from_slice::<Saved>(&text) {
+        match serde_json::from_slice::<SavedState>(&text) {
             Err(error) => crashed(self.floor(), format!("{} cannot be understood: {error}", path.display())),
             Ok(saved) if self.is_anothers(&saved) => {
                 let (path, other) = (path.display(), saved.backing.display());
@@ -118,19 +119,19 @@ impl StateStore {
                 crashed(self.floor_of(&saved), format!("{} has another version", path.display()))
             }
             Ok(saved) if saved.born != self.born => Left::Nothing,
-            Ok(Saved { clean: true, books: Some(books), .. }) => Left::Clean(Box::new(books)),
+            Ok(SavedState { clean: true, checkpoint: Some(checkpoint), .. }) => Left::Clean(Box::new(checkpoint)),
             Ok(saved) => crashed(self.floor_of(&saved), "the last session did not end cleanly".into()),
         }
     }
 
     /// A backing that has another name now is no other one.
-    fn is_anothers(&self, saved: &Saved) -> bool {
+    fn is_anothers(&self, saved: &SavedState) -> bool {
         let (theirs, ours) = (std::fs::metadata(&saved.backing), self.directory.metadata());
         let (Ok(theirs), Ok(ours)) = (theirs, ours) else { return false };
         (theirs.dev(), theirs.ino()) != (ours.dev(), ours.ino()) && theirs.created().ok() == saved.born
     }
 
-    fn floor_of(&self, saved: &Saved) -> Bytes {
+    fn floor_of(&self, saved: &SavedState) -> Bytes {
         self.floor().max(Bytes(saved.floor_bytes))
     }
 
@@ -159,20 +160,20 @@ impl StateStore {
         self.write(false, floor, None)
     }
 
-    /// Keeps the books of a session that ended cleanly.
-    pub(super) fn save(&self, books: Books, used: Bytes) -> io::Result<()> {
-        self.write(true, used, Some(books))
+    /// Keeps the checkpoint of a session that ended cleanly.
+    pub(super) fn save(&self, checkpoint: PoolCheckpoint, used: Bytes) -> io::Result<()> {
+        self.write(true, used, Some(checkpoint))
     }
 
-    fn write(&self, clean: bool, floor: Bytes, books: Option<Books>) -> io::Result<()> {
+    fn write(&self, clean: bool, floor: Bytes, checkpoint: Option<PoolCheckpoint>) -> io::Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
-        let saved = Saved {
+        let saved = SavedState {
             version: VERSION,
             backing: self.backing.clone(),
             born: self.born,
             clean,
             floor_bytes: floor.0,
-            books,
+            checkpoint,
         };
         let directory = path.parent().unwrap_or(Path::new("/"));
         let mut file = tempfile::Builder::new().prefix(".stunfs-state").tempfile_in(directory)?;

@@ -14,9 +14,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::error::{ErrorKind, VolumeError};
-use crate::freeze::ThawRecipe;
+use crate::freeze::UndoAction;
 use crate::observe::kmsg::source::{Begin, Follower, SourceError};
-use crate::observe::sysctl::{Saved, SysctlError, Sysctls};
+use crate::observe::sysctl::{SavedSysctl, SysctlError, Sysctls};
 use crate::options::VolumeOptions;
 use crate::telemetry::event::EventBody;
 use crate::telemetry::events::EventLog;
@@ -62,10 +62,10 @@ impl Watch {
         &self,
         options: &VolumeOptions,
         log: &EventLog,
-        arm: impl Fn(&ThawRecipe) -> io::Result<()>,
+        arm: impl Fn(&UndoAction) -> io::Result<()>,
     ) -> Result<(), VolumeError> {
         if let (Some(timeout), Some(settings)) = (options.hung_task_timeout, &mut *self.settings.lock()) {
-            settings.report_hung_tasks_after(timeout, &mut |saved| arm(&recipe(saved)?))?;
+            settings.report_hung_tasks_after(timeout, &mut |saved| arm(&action(saved)?))?;
         }
         for (source, follower) in std::mem::take(&mut *self.logs.lock()) {
             let (log, stop) = (log.clone(), Arc::clone(&self.stop));
@@ -79,8 +79,8 @@ impl Watch {
     }
 
     /// How to put back what is changed now, for another guard.
-    pub(super) fn recipes(&self) -> io::Result<Vec<ThawRecipe>> {
-        self.settings.lock().iter().flat_map(|settings| settings.saved()).map(recipe).collect()
+    pub(super) fn actions(&self) -> io::Result<Vec<UndoAction>> {
+        self.settings.lock().iter().flat_map(|settings| settings.saved()).map(action).collect()
     }
 
     /// Calls `with` with the lock that keeps others from changing settings, which the guard has to hold, too.
@@ -116,9 +116,9 @@ fn follow(source: &str, mut follower: Follower, log: &EventLog, stop: &AtomicBoo
     }
 }
 
-fn recipe(saved: &Saved) -> io::Result<ThawRecipe> {
+fn action(saved: &SavedSysctl) -> io::Result<UndoAction> {
     let path = CString::new(saved.path.as_os_str().as_bytes())?;
-    Ok(ThawRecipe::PutBack { path, value: CString::new(saved.value.as_str())? })
+    Ok(UndoAction::PutBack { path, value: CString::new(saved.value.as_str())? })
 }
 
 fn kind_of(cause: &io::Error) -> ErrorKind {

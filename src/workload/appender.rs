@@ -10,10 +10,10 @@ use std::io::{self, Write};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use super::measure::{Meter, Op};
+use super::measure::{Meter, WriterOp};
 use super::record::encode;
 use super::run::Worker;
-use super::{Kind, WorkloadOptions};
+use super::{WorkloadOptions, WriterKind};
 
 /// When records are synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,7 @@ enum Sync {
 
 /// What a writer's files look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Shape {
+struct FileLayout {
     record_bytes: usize,
     records_per_file: u64,
     /// Full files beyond this number are unlinked, the oldest first.
@@ -35,19 +35,19 @@ struct Shape {
     sync: Sync,
 }
 
-impl Shape {
-    const fn of(kind: Kind, fsync: bool) -> Self {
+impl FileLayout {
+    const fn of(kind: WriterKind, fsync: bool) -> Self {
         let (record_bytes, records_per_file, keep, rename) = match kind {
-            Kind::Fluentd => (300, 20, Some(8), true),
+            WriterKind::Fluentd => (300, 20, Some(8), true),
             // About 256 KiB a file, 5 of them.
-            Kind::Logger => (300, 870, Some(4), true),
-            Kind::Churn => (4096, 1, Some(64), false),
-            Kind::Reader | Kind::Backup => (1 << 20, 64, None, true),
+            WriterKind::Logger => (300, 870, Some(4), true),
+            WriterKind::Churn => (4096, 1, Some(64), false),
+            WriterKind::Reader | WriterKind::Backup => (1 << 20, 64, None, true),
         };
         let sync = match kind {
             _ if !fsync => Sync::Never,
-            Kind::Logger | Kind::Churn => Sync::EachRecord,
-            Kind::Fluentd | Kind::Reader | Kind::Backup => Sync::EachFile,
+            WriterKind::Logger | WriterKind::Churn => Sync::EachRecord,
+            WriterKind::Fluentd | WriterKind::Reader | WriterKind::Backup => Sync::EachFile,
         };
         Self { record_bytes, records_per_file, keep, rename, sync }
     }
@@ -71,7 +71,7 @@ struct Full {
 /// One writer.
 #[derive(Debug)]
 pub(super) struct Appender {
-    shape: Shape,
+    shape: FileLayout,
     seed: u64,
     dir: PathBuf,
     name: String,
@@ -84,9 +84,9 @@ pub(super) struct Appender {
 impl Appender {
     /// A writer called `name`, which goes on where an earlier one of that name ended.
     pub(super) fn new(options: &WorkloadOptions, name: &str, meter: &Meter) -> io::Result<Self> {
-        let shape = Shape::of(options.kind, options.fsync);
+        let shape = FileLayout::of(options.kind, options.fsync);
         let mut full = VecDeque::new();
-        for (first, path) in meter.time(Op::List, || earlier_files(&options.dir, name))? {
+        for (first, path) in meter.time(WriterOp::List, || earlier_files(&options.dir, name))? {
             full.push_back(Full { path, records: first..=first.saturating_add(shape.records_per_file - 1) });
         }
         let next = full.back().map_or(0, |file| file.records.end().saturating_add(1));
@@ -120,15 +120,15 @@ impl Appender {
 
     fn create(&self, first: u64, meter: &Meter) -> io::Result<Open> {
         let path = self.path(first, if self.shape.rename { "open" } else { "log" });
-        let file = meter.time(Op::Create, || OpenOptions::new().append(true).create_new(true).open(&path))?;
+        let file = meter.time(WriterOp::Create, || OpenOptions::new().append(true).create_new(true).open(&path))?;
         Ok(Open { file, path, first })
     }
 
     fn append(&self, open: &mut Open, number: u64, meter: &Meter) -> io::Result<()> {
         let record = encode(self.seed, &self.name, number, self.shape.record_bytes);
-        meter.time(Op::Write, || open.file.write_all(&record))?;
+        meter.time(WriterOp::Write, || open.file.write_all(&record))?;
         if self.shape.sync == Sync::EachRecord {
-            meter.time(Op::Fsync, || open.file.sync_all())?;
+            meter.time(WriterOp::Fsync, || open.file.sync_all())?;
         }
         if self.shape.sync != Sync::EachFile {
             meter.written(number..=number);
@@ -148,15 +148,15 @@ impl Appender {
 
     fn close(&self, file: File, path: &Path, first: u64, meter: &Meter) -> io::Result<()> {
         if self.shape.sync == Sync::EachFile {
-            meter.time(Op::Fsync, || file.sync_all())?;
+            meter.time(WriterOp::Fsync, || file.sync_all())?;
             meter.written(first..=self.next - 1);
         }
-        meter.time(Op::Close, || {
+        meter.time(WriterOp::Close, || {
             drop(file);
             Ok(())
         })?;
         if self.shape.rename {
-            meter.time(Op::Rename, || fs::rename(path, self.path(first, "log")))?;
+            meter.time(WriterOp::Rename, || fs::rename(path, self.path(first, "log")))?;
         }
         Ok(())
     }
@@ -170,7 +170,7 @@ impl Appender {
         while self.full.len() > keep {
             let Some(old) = self.full.pop_front() else { break };
             meter.retired(old.records);
-            meter.time(Op::Unlink, || fs::remove_file(&old.path))?;
+            meter.time(WriterOp::Unlink, || fs::remove_file(&old.path))?;
         }
         Ok(())
     }
@@ -211,6 +211,6 @@ pub(super) fn parse_name(file: &str) -> Option<(&str, u64)> {
     let stem = file.strip_suffix(".log").or_else(|| file.strip_suffix(".open"))?;
     let (writer, first) = stem.split_once('.')?;
     let (kind, thread) = writer.rsplit_once('-')?;
-    let ours = kind.parse::<Kind>().is_ok() && thread.parse::<u16>().is_ok();
+    let ours = kind.parse::<WriterKind>().is_ok() && thread.parse::<u16>().is_ok();
     Some((writer, first.parse().ok().filter(|_| ours)?))
 }

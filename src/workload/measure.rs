@@ -21,7 +21,7 @@ use crate::time::{Clock, SimTime};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "each is the call of that name, as seen by the application")]
-pub enum Op {
+pub enum WriterOp {
     Open,
     Create,
     Write,
@@ -33,7 +33,7 @@ pub enum Op {
     List,
 }
 
-impl Op {
+impl WriterOp {
     /// All of them; an operation's code is its place here.
     pub const ALL: [Self; 9] = [
         Self::Open,
@@ -78,9 +78,9 @@ const OP_BITS: u32 = 4;
 #[derive(Debug)]
 pub(super) struct Stats {
     /// Microseconds per operation.
-    pub(super) times: BTreeMap<Op, Histogram<u64>>,
+    pub(super) times: BTreeMap<WriterOp, Histogram<u64>>,
     /// How often which error came.
-    pub(super) errors: BTreeMap<(Op, String), u64>,
+    pub(super) errors: BTreeMap<(WriterOp, String), u64>,
     /// Records acknowledged (or read).
     pub(super) records: u64,
     /// Reads that gave something else than was written.
@@ -115,7 +115,7 @@ impl Meter {
     }
 
     /// Does `op` and counts it.
-    pub(super) fn time<T>(&self, op: Op, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    pub(super) fn time<T>(&self, op: WriterOp, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let begun = self.clock.now();
         self.current.store((begun.as_micros() + 1) << OP_BITS | op.code(), Ordering::Release);
         let result = call();
@@ -156,10 +156,10 @@ impl Meter {
     }
 
     /// What the thread waits for now, and for how long.
-    pub(super) fn waiting(&self) -> Option<(Op, Duration)> {
+    pub(super) fn waiting(&self) -> Option<(WriterOp, Duration)> {
         let current = self.current.load(Ordering::Acquire);
         let begun = (current >> OP_BITS).checked_sub(1)?;
-        let op = Op::from_code(current & ((1 << OP_BITS) - 1))?;
+        let op = WriterOp::from_code(current & ((1 << OP_BITS) - 1))?;
         Some((op, Duration::from_micros(self.clock.now().as_micros().saturating_sub(begun))))
     }
 
@@ -175,7 +175,7 @@ impl Meter {
 }
 
 /// Counts an operation that took `us` microseconds.
-pub(super) fn add_time(times: &mut BTreeMap<Op, Histogram<u64>>, op: Op, us: u64) {
+pub(super) fn add_time(times: &mut BTreeMap<WriterOp, Histogram<u64>>, op: WriterOp, us: u64) {
     if let Entry::Vacant(entry) = times.entry(op)
         && let Ok(empty) = Histogram::new(3)
     {
@@ -213,10 +213,10 @@ mod tests {
     fn long_times_are_not_cut_off() {
         let mut times = BTreeMap::new();
         for us in [10, 238_000_000, u64::MAX] {
-            add_time(&mut times, Op::Write, us);
+            add_time(&mut times, WriterOp::Write, us);
         }
-        assert_eq!(times[&Op::Write].len(), 3);
-        assert!(times[&Op::Write].max() >= u64::MAX / 1000 * 999);
+        assert_eq!(times[&WriterOp::Write].len(), 3);
+        assert!(times[&WriterOp::Write].max() >= u64::MAX / 1000 * 999);
     }
 
     #[test]
@@ -224,8 +224,8 @@ mod tests {
         let meter = Meter::new(Clock::start());
         assert_eq!(meter.waiting(), None);
         meter
-            .time(Op::Rename, || {
-                assert_eq!(meter.waiting().map(|(op, _)| op), Some(Op::Rename));
+            .time(WriterOp::Rename, || {
+                assert_eq!(meter.waiting().map(|(op, _)| op), Some(WriterOp::Rename));
                 Ok(())
             })
             .unwrap();

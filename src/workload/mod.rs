@@ -5,11 +5,11 @@
 //!
 //! ```
 //! use std::sync::atomic::AtomicBool;
-//! use stunfs::workload::{Kind, WorkloadOptions, run};
+//! use stunfs::workload::{WriterKind, WorkloadOptions, run};
 //!
 //! let dir = std::env::temp_dir().join(format!("stunfs-doc-{}", std::process::id()));
 //! std::fs::create_dir(&dir)?;
-//! let options = WorkloadOptions { count: Some(100), every: None, ..WorkloadOptions::new(Kind::Fluentd, &dir) };
+//! let options = WorkloadOptions { count: Some(100), every: None, ..WorkloadOptions::new(WriterKind::Fluentd, &dir) };
 //! let report = run(&options, &AtomicBool::new(false), |_| ())?;
 //! assert_eq!(report.records, 100);
 //! assert_eq!(report.verified.map(|verified| verified.lost), Some(0));
@@ -19,11 +19,11 @@
 
 mod appender;
 mod measure;
-mod pace;
 mod reader;
 mod record;
 mod report;
 mod run;
+mod schedule;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -35,15 +35,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use measure::Op;
-pub use report::{Kept, OpReport, Progress, Report, Trouble, Wait};
+pub use measure::WriterOp;
+pub use report::{Kept, LongWait, OpReport, Progress, Trouble, WorkloadReport};
 pub use run::{WorkloadError, run};
 pub use verify::{Verified, verify};
 
 /// What runs. The name is also the threads' command name, which the kernel's reports show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum WriterKind {
     /// A log collector's buffer: a chunk file, 20 small appends, a rename; the oldest chunks are unlinked.
     Fluentd,
     /// A log file that is appended to and rotated.
@@ -56,7 +56,7 @@ pub enum Kind {
     Backup,
 }
 
-impl Kind {
+impl WriterKind {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Fluentd, Self::Logger, Self::Churn, Self::Reader, Self::Backup];
 
@@ -80,13 +80,13 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for WriterKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-impl FromStr for Kind {
+impl FromStr for WriterKind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -102,7 +102,7 @@ impl FromStr for Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkloadOptions {
     /// What runs.
-    pub kind: Kind,
+    pub kind: WriterKind,
     /// Where: an existing directory. Files are named after the writers, and go on where an earlier run ended.
     pub dir: PathBuf,
     /// Threads, each with files of its own; at least 1.
@@ -128,7 +128,7 @@ pub struct WorkloadOptions {
 
 impl WorkloadOptions {
     /// One thread of `kind` in `dir` for 30 s at its usual rate.
-    pub fn new(kind: Kind, dir: &Path) -> Self {
+    pub fn new(kind: WriterKind, dir: &Path) -> Self {
         Self {
             kind,
             dir: dir.to_owned(),

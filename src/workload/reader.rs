@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{Advice, fadvise};
 
 use super::WorkloadOptions;
-use super::measure::{Meter, Op};
+use super::measure::{Meter, WriterOp};
 use super::record::{decode, encode, mix};
 use super::run::Worker;
 
@@ -33,13 +33,13 @@ impl Reader {
     pub(super) fn new(options: &WorkloadOptions, name: &str, meter: &Meter) -> io::Result<Self> {
         let path = options.dir.join(format!("{name}.{:012}.log", 0));
         let open = || OpenOptions::new().read(true).append(true).create(true).open(&path);
-        let mut file = meter.time(Op::Open, open)?;
+        let mut file = meter.time(WriterOp::Open, open)?;
         if file.metadata()?.len() != RECORDS * RECORD as u64 {
             file.set_len(0)?;
             let records: Vec<u8> = (0..RECORDS).flat_map(|n| encode(options.seed, name, n, RECORD)).collect();
-            meter.time(Op::Write, || file.write_all(&records))?;
+            meter.time(WriterOp::Write, || file.write_all(&records))?;
             // Only clean pages can be dropped from the cache.
-            meter.time(Op::Fsync, || file.sync_all())?;
+            meter.time(WriterOp::Fsync, || file.sync_all())?;
         }
         Ok(Self { file, seed: mix(options.seed), name: name.to_owned(), reads: 0 })
     }
@@ -53,7 +53,7 @@ impl Worker for Reader {
         // Where the advice is not taken, the read is answered from the cache, which is no error.
         let _ = fadvise(&self.file, offset, std::num::NonZeroU64::new(RECORD as u64), Advice::DontNeed);
         let mut buffer = [0; RECORD];
-        meter.time(Op::Read, || self.file.read_exact_at(&mut buffer, offset))?;
+        meter.time(WriterOp::Read, || self.file.read_exact_at(&mut buffer, offset))?;
         let found = buffer.split_last().and_then(|(_, line)| decode(line));
         meter.read(found == Some((self.name.as_str(), number)));
         Ok(())

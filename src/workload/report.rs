@@ -10,9 +10,9 @@ use hdrhistogram::Histogram;
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 
-use super::measure::{Meter, Op, Stats, add_time};
+use super::measure::{Meter, Stats, WriterOp, add_time};
 use super::verify::Verified;
-use super::{Kind, WorkloadOptions};
+use super::{WorkloadOptions, WriterKind};
 
 /// Times of one kind of operation, over all threads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +31,7 @@ pub struct OpReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trouble {
     /// For which operation.
-    pub op: Op,
+    pub op: WriterOp,
     /// Which (`EIO`).
     pub error: String,
     /// How often.
@@ -40,11 +40,11 @@ pub struct Trouble {
 
 /// A thread that waits for the file system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wait {
+pub struct LongWait {
     /// The writer.
     pub writer: String,
     /// For which operation; none: it is between two.
-    pub op: Option<Op>,
+    pub op: Option<WriterOp>,
     /// For how long so far.
     pub for_us: u64,
 }
@@ -70,14 +70,14 @@ pub struct Progress {
     /// The longest operation so far, those not finished included.
     pub max_us: u64,
     /// Who waits longest now, if anybody does.
-    pub waiting: Option<Wait>,
+    pub waiting: Option<LongWait>,
 }
 
 /// What a run has suffered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
+pub struct WorkloadReport {
     /// What ran.
-    pub workload: Kind,
+    pub workload: WriterKind,
     /// Where.
     pub dir: PathBuf,
     /// Its seed.
@@ -91,7 +91,7 @@ pub struct Report {
     /// Records written (or read).
     pub records: u64,
     /// Times by operation, those that still hang included with their time so far.
-    pub ops: BTreeMap<Op, OpReport>,
+    pub ops: BTreeMap<WriterOp, OpReport>,
     /// The longest time in which one of the writers finished no record.
     pub longest_gap_us: u64,
     /// What failed.
@@ -99,7 +99,7 @@ pub struct Report {
     /// Reads that gave something else than was written.
     pub mismatches: u64,
     /// Threads that still hung when the run was over; what they had begun is not counted as written.
-    pub stuck: Vec<Wait>,
+    pub stuck: Vec<LongWait>,
     /// Records that must be there now: written, and not deleted by their writer.
     pub kept: Vec<Kept>,
     /// What was found when they were read back; none if that was not asked for, or could not be done.
@@ -109,7 +109,7 @@ pub struct Report {
     pub unverified: Option<String>,
 }
 
-impl Report {
+impl WorkloadReport {
     /// Whether every record was written and is there: no errors, no hanging threads, nothing lost, mixed up or
     /// impossible to read back.
     pub fn is_clean(&self) -> bool {
@@ -120,7 +120,7 @@ impl Report {
 
 /// One thread, as the report sees it.
 #[derive(Debug)]
-pub(super) struct Member<'a> {
+pub(super) struct ReportedThread<'a> {
     pub(super) name: &'a str,
     pub(super) meter: &'a Meter,
     /// When it finished, microseconds since the start.
@@ -131,16 +131,16 @@ pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-impl Member<'_> {
-    fn wait(&self) -> Option<Wait> {
+impl ReportedThread<'_> {
+    fn wait(&self) -> Option<LongWait> {
         let (op, time) = self.meter.waiting()?;
-        Some(Wait { writer: self.name.to_owned(), op: Some(op), for_us: micros(time) })
+        Some(LongWait { writer: self.name.to_owned(), op: Some(op), for_us: micros(time) })
     }
 }
 
 /// How far `members` are.
-pub(super) fn progress(members: &[Member<'_>], elapsed: Duration) -> Progress {
-    let waiting = members.iter().filter_map(Member::wait).max_by_key(|wait| wait.for_us);
+pub(super) fn progress(members: &[ReportedThread<'_>], elapsed: Duration) -> Progress {
+    let waiting = members.iter().filter_map(ReportedThread::wait).max_by_key(|wait| wait.for_us);
     let (mut records, mut errors) = (0, 0);
     let mut max_us = waiting.as_ref().map_or(0, |wait| wait.for_us);
     for member in members {
@@ -153,8 +153,8 @@ pub(super) fn progress(members: &[Member<'_>], elapsed: Duration) -> Progress {
 }
 
 /// All that is known of `members`, except what reading back will say.
-pub(super) fn report(options: &WorkloadOptions, members: &[Member<'_>], elapsed: Duration) -> Report {
-    let mut report = Report {
+pub(super) fn report(options: &WorkloadOptions, members: &[ReportedThread<'_>], elapsed: Duration) -> WorkloadReport {
+    let mut report = WorkloadReport {
         workload: options.kind,
         dir: options.dir.clone(),
         seed: options.seed,
@@ -171,13 +171,13 @@ pub(super) fn report(options: &WorkloadOptions, members: &[Member<'_>], elapsed:
         verified: None,
         unverified: None,
     };
-    let mut times: BTreeMap<Op, Histogram<u64>> = BTreeMap::new();
-    let mut errors: BTreeMap<(Op, String), u64> = BTreeMap::new();
+    let mut times: BTreeMap<WriterOp, Histogram<u64>> = BTreeMap::new();
+    let mut errors: BTreeMap<(WriterOp, String), u64> = BTreeMap::new();
     for member in members {
         report.longest_gap_us = report.longest_gap_us.max(micros(member.meter.longest_gap(member.ended)));
         report.add(member.name, &member.meter.stats(), &mut times, &mut errors);
         if member.ended.is_none() {
-            let none = Wait { writer: member.name.to_owned(), op: None, for_us: 0 };
+            let none = LongWait { writer: member.name.to_owned(), op: None, for_us: 0 };
             let wait = member.wait().unwrap_or(none);
             wait.op.iter().for_each(|op| add_time(&mut times, *op, wait.for_us));
             report.stuck.push(wait);
@@ -188,13 +188,13 @@ pub(super) fn report(options: &WorkloadOptions, members: &[Member<'_>], elapsed:
     report
 }
 
-impl Report {
+impl WorkloadReport {
     fn add(
         &mut self,
         name: &str,
         stats: &Stats,
-        times: &mut BTreeMap<Op, Histogram<u64>>,
-        errors: &mut BTreeMap<(Op, String), u64>,
+        times: &mut BTreeMap<WriterOp, Histogram<u64>>,
+        errors: &mut BTreeMap<(WriterOp, String), u64>,
     ) {
         self.records += stats.records;
         self.mismatches += stats.mismatches;

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use super::appender::Appender;
 use super::measure::Meter;
-use super::pace::Pace;
 use super::reader::Reader;
-use super::report::{Member, Progress, Report, progress, report};
+use super::report::{Progress, ReportedThread, WorkloadReport, progress, report};
+use super::schedule::Schedule;
 use super::verify::{Verified, verify};
-use super::{Kind, WorkloadOptions};
+use super::{WorkloadOptions, WriterKind};
 use crate::time::{Clock, Deadline, SimTime, pause};
 
 /// How often the threads are looked at.
@@ -59,13 +59,13 @@ pub(super) type Make = fn(&WorkloadOptions, &str, &Meter) -> io::Result<Box<dyn 
 
 fn make(options: &WorkloadOptions, name: &str, meter: &Meter) -> io::Result<Box<dyn Worker>> {
     Ok(match options.kind {
-        Kind::Reader => Box::new(Reader::new(options, name, meter)?),
+        WriterKind::Reader => Box::new(Reader::new(options, name, meter)?),
         _ => Box::new(Appender::new(options, name, meter)?),
     })
 }
 
 /// A thread and what is known of it.
-struct Running {
+struct WriterThread {
     name: String,
     meter: Arc<Meter>,
     /// Nanoseconds since the start at which it ended; 0: it has not.
@@ -73,10 +73,10 @@ struct Running {
     handle: JoinHandle<io::Result<()>>,
 }
 
-impl Running {
-    fn member(&self) -> Member<'_> {
+impl WriterThread {
+    fn member(&self) -> ReportedThread<'_> {
         let ended = self.ended.load(Ordering::Acquire);
-        Member { name: &self.name, meter: &self.meter, ended: (ended != 0).then_some(SimTime(ended)) }
+        ReportedThread { name: &self.name, meter: &self.meter, ended: (ended != 0).then_some(SimTime(ended)) }
     }
 }
 
@@ -86,7 +86,7 @@ pub fn run(
     options: &WorkloadOptions,
     stop: &AtomicBool,
     on_progress: impl FnMut(&Progress),
-) -> Result<Report, WorkloadError> {
+) -> Result<WorkloadReport, WorkloadError> {
     check(options)?;
     run_workers(options, stop, on_progress, make)
 }
@@ -97,13 +97,13 @@ pub(super) fn run_workers(
     stop: &AtomicBool,
     mut on_progress: impl FnMut(&Progress),
     make: Make,
-) -> Result<Report, WorkloadError> {
+) -> Result<WorkloadReport, WorkloadError> {
     let clock = Clock::start();
     let halt = Arc::new(AtomicBool::new(false));
     let threads = (0..options.threads).map(|number| start(options, number, clock, &halt, make));
-    let threads: Vec<Running> =
+    let threads: Vec<WriterThread> =
         threads.collect::<Result<_, _>>().inspect_err(|_| halt.store(true, Ordering::Relaxed))?;
-    let members = || threads.iter().map(Running::member).collect::<Vec<_>>();
+    let members = || threads.iter().map(WriterThread::member).collect::<Vec<_>>();
     let all_ended = || members().iter().all(|member| member.ended.is_some());
 
     let (deadline, mut next) = (SimTime::ZERO + options.duration, SimTime::ZERO + options.progress);
@@ -146,7 +146,7 @@ fn start(
     clock: Clock,
     halt: &Arc<AtomicBool>,
     make: Make,
-) -> Result<Running, WorkloadError> {
+) -> Result<WriterThread, WorkloadError> {
     let name = format!("{}-{number}", options.kind);
     let (meter, ended) = (Arc::new(Meter::new(clock)), Arc::new(AtomicU64::new(0)));
     let body = {
@@ -160,12 +160,12 @@ fn start(
     };
     // The thread's name is what the kernel's reports show.
     let handle = Builder::new().name(options.kind.name().to_owned()).spawn(body).map_err(WorkloadError::Thread)?;
-    Ok(Running { name, meter, ended, handle })
+    Ok(WriterThread { name, meter, ended, handle })
 }
 
 /// One thread's life. After an error it goes on.
 fn work(mut worker: Box<dyn Worker>, options: &WorkloadOptions, meter: &Meter, clock: Clock, halt: &AtomicBool) {
-    let mut pace = Pace::new(options.every, clock);
+    let mut pace = Schedule::new(options.every, clock);
     let mut left = options.count.unwrap_or(u64::MAX);
     while left > 0 {
         pace.wait(halt);
@@ -182,7 +182,7 @@ fn work(mut worker: Box<dyn Worker>, options: &WorkloadOptions, meter: &Meter, c
 }
 
 /// Collects the threads that have ended; the others are left behind.
-fn join(options: &WorkloadOptions, threads: Vec<Running>) -> Result<(), WorkloadError> {
+fn join(options: &WorkloadOptions, threads: Vec<WriterThread>) -> Result<(), WorkloadError> {
     for thread in threads {
         // It has said that it is at its end, or it hangs.
         if thread.member().ended.is_some()
@@ -195,7 +195,7 @@ fn join(options: &WorkloadOptions, threads: Vec<Running>) -> Result<(), Workload
 }
 
 /// Reads everything back on a thread of its own; the error says why that could not be done.
-fn read_back(options: &WorkloadOptions, report: &Report) -> Result<Verified, String> {
+fn read_back(options: &WorkloadOptions, report: &WorkloadReport) -> Result<Verified, String> {
     if !report.stuck.is_empty() {
         return Err("threads still wait for the file system".to_owned());
     }

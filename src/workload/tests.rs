@@ -12,11 +12,11 @@ use crate::time::{Clock, SimTime, pause};
 
 static NOT_STOPPED: AtomicBool = AtomicBool::new(false);
 
-fn options(kind: Kind, dir: &Path, count: u64) -> WorkloadOptions {
+fn options(kind: WriterKind, dir: &Path, count: u64) -> WorkloadOptions {
     WorkloadOptions { count: Some(count), every: None, seed: 7, ..WorkloadOptions::new(kind, dir) }
 }
 
-fn run_here(options: &WorkloadOptions) -> Report {
+fn run_here(options: &WorkloadOptions) -> WorkloadReport {
     run(options, &NOT_STOPPED, |_| ()).unwrap()
 }
 
@@ -28,35 +28,35 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 #[test]
 fn a_chunk_has_20_records_and_8_are_kept() {
     let dir = tempfile::tempdir().unwrap();
-    let report = run_here(&options(Kind::Fluentd, dir.path(), 190));
+    let report = run_here(&options(WriterKind::Fluentd, dir.path(), 190));
     assert_eq!((report.records, report.is_clean()), (190, true), "{report:?}");
     let names: Vec<_> = files(dir.path()).into_keys().collect();
     let expected: Vec<_> = (2..10).map(|chunk| format!("fluentd-0.{:012}.log", chunk * 20)).collect();
     assert_eq!(names, expected);
     let verified = report.verified.unwrap();
     assert_eq!((verified.files, verified.records, verified.lost), (8, 150, 0));
-    assert_eq!(report.ops[&Op::Write].count, 190);
+    assert_eq!(report.ops[&WriterOp::Write].count, 190);
     assert_eq!(
-        (report.ops[&Op::Create].count, report.ops[&Op::Rename].count, report.ops[&Op::Unlink].count),
+        (report.ops[&WriterOp::Create].count, report.ops[&WriterOp::Rename].count, report.ops[&WriterOp::Unlink].count),
         (10, 10, 2)
     );
-    assert!(!report.ops.contains_key(&Op::Fsync));
+    assert!(!report.ops.contains_key(&WriterOp::Fsync));
     assert_eq!(report.kept, [Kept { writer: "fluentd-0".into(), records: vec![(40, 189)] }]);
 }
 
 #[test]
 fn every_kind_runs_clean_and_goes_on_where_it_ended() {
-    for kind in Kind::ALL {
+    for kind in WriterKind::ALL {
         for fsync in [false, true] {
             let dir = tempfile::tempdir().unwrap();
-            let count = if kind == Kind::Backup { 3 } else { 70 };
+            let count = if kind == WriterKind::Backup { 3 } else { 70 };
             let options = WorkloadOptions { threads: 2, fsync, ..options(kind, dir.path(), count) };
             for _ in 0..2 {
                 let report = run_here(&options);
                 assert_eq!((report.records, report.is_clean()), (2 * count, true), "{report:?}");
                 assert_eq!(report.verified.as_ref().map(|verified| verified.damaged), Some(0));
                 let text = serde_json::to_string(&report).unwrap();
-                assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
+                assert_eq!(serde_json::from_str::<WorkloadReport>(&text).unwrap(), report);
             }
             assert_eq!(verify(dir.path(), None).unwrap().lost, 0);
         }
@@ -67,7 +67,7 @@ fn every_kind_runs_clean_and_goes_on_where_it_ended() {
 fn the_same_seed_writes_the_same_bytes() {
     let written = [7, 7, 8].map(|seed| {
         let dir = tempfile::tempdir().unwrap();
-        run_here(&WorkloadOptions { seed, ..options(Kind::Logger, dir.path(), 50) });
+        run_here(&WorkloadOptions { seed, ..options(WriterKind::Logger, dir.path(), 50) });
         files(dir.path())
     });
     assert_eq!(written[0], written[1]);
@@ -77,7 +77,7 @@ fn the_same_seed_writes_the_same_bytes() {
 #[test]
 fn what_is_lost_is_found_out() {
     let dir = tempfile::tempdir().unwrap();
-    let report = run_here(&options(Kind::Fluentd, dir.path(), 100));
+    let report = run_here(&options(WriterKind::Fluentd, dir.path(), 100));
     let chunk = |first: u64| dir.path().join(format!("fluentd-0.{first:012}.log"));
     fs::remove_file(chunk(40)).unwrap();
     let torn = fs::read(chunk(80)).unwrap();
@@ -103,7 +103,7 @@ fn time_ends_it() {
         duration: Duration::from_millis(300),
         every: Some(Duration::from_millis(10)),
         progress: Duration::from_millis(50),
-        ..WorkloadOptions::new(Kind::Churn, dir.path())
+        ..WorkloadOptions::new(WriterKind::Churn, dir.path())
     };
     let mut told = Vec::new();
     let report = run(&options, &NOT_STOPPED, |progress| told.push(progress.clone())).unwrap();
@@ -119,7 +119,7 @@ fn stop_ends_it() {
     let options = WorkloadOptions {
         duration: Duration::from_secs(3600),
         progress: Duration::from_millis(20),
-        ..WorkloadOptions::new(Kind::Logger, dir.path())
+        ..WorkloadOptions::new(WriterKind::Logger, dir.path())
     };
     let stop = AtomicBool::new(false);
     let report = run(&options, &stop, |_| stop.store(true, Ordering::Relaxed)).unwrap();
@@ -128,7 +128,7 @@ fn stop_ends_it() {
 
 #[test]
 fn a_directory_that_is_not_there_is_an_error_in_one_line() {
-    let options = options(Kind::Fluentd, Path::new("/nonexistent/dir"), 1);
+    let options = options(WriterKind::Fluentd, Path::new("/nonexistent/dir"), 1);
     let error = run(&options, &NOT_STOPPED, |_| ()).unwrap_err().to_string();
     assert!(error.contains("/nonexistent/dir") && !error.contains('\n'), "{error}");
     let none = WorkloadOptions { threads: 0, ..options };
@@ -142,7 +142,7 @@ impl Worker for Hanging {
     fn step(&mut self, meter: &Meter) -> io::Result<()> {
         self.0 += 1;
         let long = if self.0 == 3 { Duration::from_secs(600) } else { Duration::ZERO };
-        meter.time(Op::Write, || {
+        meter.time(WriterOp::Write, || {
             pause(long);
             Ok(())
         })?;
@@ -162,7 +162,7 @@ fn a_thread_that_hangs_is_told_of_and_left_behind() {
         duration: Duration::from_millis(200),
         patience: Duration::from_millis(200),
         progress: Duration::from_millis(50),
-        ..options(Kind::Fluentd, dir.path(), 1)
+        ..options(WriterKind::Fluentd, dir.path(), 1)
     };
     let mut waits = Vec::new();
     let report = run_workers(
@@ -174,9 +174,9 @@ fn a_thread_that_hangs_is_told_of_and_left_behind() {
     .unwrap();
     assert!(report.elapsed_us < 30_000_000, "{report:?}");
     assert_eq!((report.records, report.stuck.len(), report.is_clean()), (2, 1, false));
-    assert_eq!((report.stuck[0].op, report.stuck[0].writer.as_str()), (Some(Op::Write), "fluentd-0"));
+    assert_eq!((report.stuck[0].op, report.stuck[0].writer.as_str()), (Some(WriterOp::Write), "fluentd-0"));
     assert!(report.stuck[0].for_us >= 300_000);
-    assert!(report.ops[&Op::Write].max_us >= 300_000 && report.longest_gap_us >= 300_000);
+    assert!(report.ops[&WriterOp::Write].max_us >= 300_000 && report.longest_gap_us >= 300_000);
     assert!(report.unverified.is_some());
     assert!(waits.len() >= 2 && waits.is_sorted_by_key(|wait| wait.for_us), "{waits:?}");
 }
@@ -188,7 +188,7 @@ impl Worker for Failing {
     fn step(&mut self, meter: &Meter) -> io::Result<()> {
         self.0 += 1;
         let fails = self.0.is_multiple_of(2);
-        meter.time(Op::Write, || if fails { Err(rustix::io::Errno::IO.into()) } else { Ok(()) })
+        meter.time(WriterOp::Write, || if fails { Err(rustix::io::Errno::IO.into()) } else { Ok(()) })
     }
     fn end(&mut self, _meter: &Meter) -> io::Result<()> {
         Ok(())
@@ -198,9 +198,9 @@ impl Worker for Failing {
 #[test]
 fn errors_are_counted_by_name_and_do_not_end_it() {
     let dir = tempfile::tempdir().unwrap();
-    let options = options(Kind::Fluentd, dir.path(), 4);
+    let options = options(WriterKind::Fluentd, dir.path(), 4);
     let report = run_workers(&options, &NOT_STOPPED, |_| (), |_, _, _| Ok(Box::new(Failing(0)))).unwrap();
-    assert_eq!(report.errors, [Trouble { op: Op::Write, error: "EIO".into(), count: 2 }]);
+    assert_eq!(report.errors, [Trouble { op: WriterOp::Write, error: "EIO".into(), count: 2 }]);
     assert!(!report.is_clean());
 }
 
@@ -211,7 +211,8 @@ fn an_error_does_not_tear_the_next_record() {
     let inner = dir.path().join("logs");
     fs::create_dir(&inner).unwrap();
     let meter = Meter::new(Clock::start());
-    let mut appender = super::appender::Appender::new(&options(Kind::Churn, &inner, 1), "churn-0", &meter).unwrap();
+    let mut appender =
+        super::appender::Appender::new(&options(WriterKind::Churn, &inner, 1), "churn-0", &meter).unwrap();
     appender.step(&meter).unwrap();
     fs::remove_dir_all(&inner).unwrap();
     assert!(appender.step(&meter).is_err());
@@ -223,8 +224,8 @@ fn an_error_does_not_tear_the_next_record() {
 
 #[test]
 fn kinds_have_names() {
-    for kind in Kind::ALL {
+    for kind in WriterKind::ALL {
         assert_eq!(kind.name().parse(), Ok(kind));
     }
-    assert!("nginx".parse::<Kind>().unwrap_err().contains("fluentd"));
+    assert!("nginx".parse::<WriterKind>().unwrap_err().contains("fluentd"));
 }

@@ -36,7 +36,7 @@ pub struct Verified {
     pub lost_records: Vec<Kept>,
 }
 
-/// Reads all writers' files in `dir`. `kept` says which records must be there (from a [`super::Report`]); without it
+/// Reads all writers' files in `dir`. `kept` says which records must be there (from a [`super::WorkloadReport`]); without it
 /// only what is missing inside a file, before a later record, is known to be lost.
 pub fn verify(dir: &Path, kept: Option<&[Kept]>) -> io::Result<Verified> {
     let mut verified = Verified::default();

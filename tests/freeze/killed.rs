@@ -1,4 +1,4 @@
-//! The process that froze is killed with SIGKILL; a child that it forked before carries out the recipes.
+//! The process that froze is killed with SIGKILL; a child that it forked before carries out the actions.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use stunfs::freeze::{FreezeSet, FreezeTarget, Ledger, RawThaw, Surroundings, ThawRecipe, execute_raw};
+use stunfs::freeze::{FreezeSet, FreezeTarget, RawUndoAction, Surroundings, UndoAction, UndoLog, execute_raw};
 use stunfs::time::{pause, wait_until};
 
 use crate::fakes::{Engine, Manners, Qemu};
@@ -28,7 +28,7 @@ fn role_freezer() {
     let around = Surroundings { engines: vec![directory.join("engine.sock")], ..around() };
     let mut set = FreezeSet::open_in(&targets, around).unwrap();
     File::create(directory.join("opened")).unwrap();
-    set.freeze_armed(soon(), &mut |recipe| writeln!(guard, "{recipe}")).unwrap();
+    set.freeze_armed(soon(), &mut |action| writeln!(guard, "{action}")).unwrap();
     File::create(directory.join("frozen")).unwrap();
     pause(Duration::from_secs(60));
     panic!("nobody killed me");
@@ -39,7 +39,7 @@ fn role_freezer() {
 fn start_guard(report: &Path) -> File {
     let report = File::create(report).unwrap();
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
-    let mut ledger = Ledger::with_capacity(1 << 20);
+    let mut ledger = UndoLog::with_capacity(1 << 20);
     // SAFETY: the child does system calls only, on what was made before, and never returns.
     match unsafe { libc::fork() } {
         0 => {
@@ -52,7 +52,7 @@ fn start_guard(report: &Path) -> File {
     File::from(write)
 }
 
-fn thaw_when_closed(pipe: &OwnedFd, report: &File, ledger: &mut Ledger) -> ! {
+fn thaw_when_closed(pipe: &OwnedFd, report: &File, ledger: &mut UndoLog) -> ! {
     let (mut line, mut length) = ([0; 4096], 0);
     while let Ok(1) = rustix::io::read(pipe, &mut line[length..=length]) {
         if line[length] == b'\n' {
@@ -159,9 +159,9 @@ fn a_process_id_that_was_reused_is_not_touched() {
     let counter = Counter::run(directory.path(), r#"while printf x >>"$0"; do :; done"#);
     let mut set = FreezeSet::open_in(&[FreezeTarget::Pid(pid(counter.id()))], around()).unwrap();
     set.freeze(soon()).unwrap();
-    let ThawRecipe::Cont { pid, start } = set.recipes()[0] else { panic!("{:?}", set.recipes()) };
-    execute_raw(RawThaw::Cont { pid, start: start + 1 }).unwrap();
+    let UndoAction::Cont { pid, start } = set.actions()[0] else { panic!("{:?}", set.actions()) };
+    execute_raw(RawUndoAction::Cont { pid, start: start + 1 }).unwrap();
     counter.assert_still();
-    execute_raw(RawThaw::Cont { pid, start }).unwrap();
+    execute_raw(RawUndoAction::Cont { pid, start }).unwrap();
     counter.assert_moves();
 }

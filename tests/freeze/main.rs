@@ -47,11 +47,11 @@ fn freeze_again_and_again(set: &mut FreezeSet, counters: &[&Counter]) {
     for _ in 0..ROUNDS {
         counters.iter().for_each(|counter| counter.assert_moves());
         set.freeze(soon()).unwrap();
-        assert!(set.is_frozen() && !set.recipes().is_empty());
+        assert!(set.is_frozen() && !set.actions().is_empty());
         set.freeze(soon()).unwrap();
         counters.iter().for_each(|counter| counter.assert_still());
         set.thaw(soon()).unwrap();
-        assert!(!set.is_frozen() && set.recipes().is_empty());
+        assert!(!set.is_frozen() && set.actions().is_empty());
         set.thaw(soon()).unwrap();
     }
     counters.iter().for_each(|counter| counter.assert_moves());
@@ -94,7 +94,7 @@ fn a_tree_of_groups(root: &str) {
     let mut late = open(top.target());
     theirs.freeze(soon()).unwrap();
     late.freeze(soon()).unwrap();
-    assert!(late.recipes().is_empty());
+    assert!(late.actions().is_empty());
     late.thaw(soon()).unwrap();
     counters[0].assert_still();
     drop(theirs);
@@ -129,7 +129,7 @@ fn a_process_that_somebody_else_stopped_stays_stopped() {
         std::fs::read_to_string(format!("/proc/{}/stat", counter.id())).unwrap().contains(") T ")
     }));
     set.freeze(soon()).unwrap();
-    assert!(set.recipes().is_empty());
+    assert!(set.actions().is_empty());
     set.thaw(soon()).unwrap();
     counter.assert_still();
     signal(counter.id(), Signal::CONT);
@@ -271,8 +271,8 @@ fn if_one_is_not_frozen_all_are_thawed() {
     let mut set = FreezeSet::open_in(&[group.target(), FreezeTarget::Pid(pid(two.id()))], around()).unwrap();
     // The guard dies in between.
     let mut armed = Vec::new();
-    let error = set.freeze_armed(soon(), &mut |recipe| {
-        armed.push(recipe.to_string());
+    let error = set.freeze_armed(soon(), &mut |action| {
+        armed.push(action.to_string());
         if armed.len() == 1 { Ok(()) } else { Err(io::Error::from(io::ErrorKind::BrokenPipe)) }
     });
     assert!(error.unwrap_err().to_string().contains("the guard does not answer"));

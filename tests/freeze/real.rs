@@ -16,7 +16,7 @@ fn the_real_qemu() {
         set.freeze(soon()).unwrap();
         assert!(!machine.is_running() && stands_still(&|| machine.count()));
         if round % 2 == 1 {
-            set.recipes().iter().for_each(|recipe| execute_raw(recipe.as_raw()).unwrap());
+            set.actions().iter().for_each(|action| execute_raw(action.as_raw()).unwrap());
             assert!(machine.is_running());
         }
         set.thaw(soon()).unwrap();
@@ -37,7 +37,7 @@ fn the_real_docker() {
         set.freeze(soon()).unwrap();
         assert!(container.is_paused() && stands_still(&|| container.count()));
         if round % 2 == 1 {
-            set.recipes().iter().for_each(|recipe| execute_raw(recipe.as_raw()).unwrap());
+            set.actions().iter().for_each(|action| execute_raw(action.as_raw()).unwrap());
             assert!(!container.is_paused());
         }
         set.thaw(soon()).unwrap();

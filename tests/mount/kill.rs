@@ -187,7 +187,7 @@ fn sigkill_at_fifty_random_moments() {
 /// The event says so, and the pool's use is not less than what was seen last.
 fn check_rebuilt(place: &Place, used: u64) {
     let found = || place.events().into_iter().find(|event| event["event"] == "rebuilt");
-    assert!(wait_until(SOON, TICK, || found().is_some()), "no event says that the books were rebuilt");
+    assert!(wait_until(SOON, TICK, || found().is_some()), "no event says that the pool was counted again");
     let rebuilt = found().unwrap()["used_bytes"].as_u64().unwrap();
     assert!(rebuilt >= used, "the pool's use was {used} and is {rebuilt} after the crash");
 }

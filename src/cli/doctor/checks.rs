@@ -12,7 +12,7 @@ use rustix::system::uname;
 use stunfs::backing::{self, Favour};
 use stunfs::freeze;
 
-use super::{Check, State};
+use super::{Check, CheckState};
 
 /// Everything, what is needed first.
 pub(super) fn all() -> Vec<Check> {
@@ -252,9 +252,13 @@ fn hung_tasks() -> Check {
 
 fn tool(program: &'static str, purpose: &str, package: &str) -> Check {
     match find(program) {
-        Some(path) => {
-            Check { name: program, state: State::Ok, required: false, detail: path.display().to_string(), mend: None }
-        }
+        Some(path) => Check {
+            name: program,
+            state: CheckState::Ok,
+            required: false,
+            detail: path.display().to_string(),
+            mend: None,
+        },
         None => Check::missing(program, purpose, format!("apt-get install {package}")),
     }
 }

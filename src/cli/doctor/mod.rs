@@ -24,7 +24,7 @@ pub(crate) struct DoctorArgs {
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum State {
+enum CheckState {
     Ok,
     /// It works with restrictions.
     Limited,
@@ -35,7 +35,7 @@ enum State {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Check {
     name: &'static str,
-    state: State,
+    state: CheckState,
     /// Nothing can be mounted without it.
     required: bool,
     /// What was found, and what it is for.
@@ -46,15 +46,15 @@ struct Check {
 
 impl Check {
     fn ok(name: &'static str, detail: impl Into<String>) -> Self {
-        Self { name, state: State::Ok, required: false, detail: detail.into(), mend: None }
+        Self { name, state: CheckState::Ok, required: false, detail: detail.into(), mend: None }
     }
 
     fn limited(name: &'static str, detail: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { name, state: State::Limited, required: false, detail: detail.into(), mend: Some(mend.into()) }
+        Self { name, state: CheckState::Limited, required: false, detail: detail.into(), mend: Some(mend.into()) }
     }
 
     fn missing(name: &'static str, detail: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { name, state: State::Missing, required: false, detail: detail.into(), mend: Some(mend.into()) }
+        Self { name, state: CheckState::Missing, required: false, detail: detail.into(), mend: Some(mend.into()) }
     }
 
     fn required(self) -> Self {
@@ -71,7 +71,7 @@ struct Findings {
 
 pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<u8> {
     let checks = checks::all();
-    let can_mount = !checks.iter().any(|check| check.required && check.state == State::Missing);
+    let can_mount = !checks.iter().any(|check| check.required && check.state == CheckState::Missing);
     let findings = Findings { can_mount, checks };
     if args.json {
         output::print_json(&findings)?
@@ -86,9 +86,9 @@ fn text(findings: &Findings) -> String {
     let mut text = String::new();
     for check in &findings.checks {
         let state = match check.state {
-            State::Ok => "ok",
-            State::Limited => "limited",
-            State::Missing => "MISSING",
+            CheckState::Ok => "ok",
+            CheckState::Limited => "limited",
+            CheckState::Missing => "MISSING",
         };
         // A string takes any text.
         let _ = writeln!(text, "{state:<8} {:<width$}  {}", check.name, check.detail);
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn whatever_is_not_ok_has_a_line_that_mends_it() {
         for check in checks::all() {
-            assert_eq!(check.mend.is_none(), check.state == State::Ok, "{check:?}");
+            assert_eq!(check.mend.is_none(), check.state == CheckState::Ok, "{check:?}");
         }
     }
 

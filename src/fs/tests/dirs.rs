@@ -13,8 +13,8 @@ fn entries_come_with_their_nodes_and_kinds() {
     let fh = ask(|r| w.fs.opendir(DAEMON, ROOT, r)).unwrap().fh;
     let page = w.page(ROOT, fh, 0, false, 100).unwrap();
     let of = |name: &str| page.iter().find(|entry| entry.name == name).map(|entry| (entry.ino, entry.kind)).unwrap();
-    assert_eq!(of("file"), (file, Kind::RegularFile));
-    assert_eq!(of("dir"), (dir, Kind::Directory));
+    assert_eq!(of("file"), (file, FileKind::RegularFile));
+    assert_eq!(of("dir"), (dir, FileKind::Directory));
     assert_eq!((of(".").0, of("..").0), (ROOT, ROOT));
     assert!(page.iter().all(|entry| !entry.looked_up));
     let below: HashSet<_> = w.list(sub, false, 10).into_iter().collect();
@@ -31,11 +31,11 @@ fn only_what_was_given_counts_as_looked_up() {
     let page = w.page(ROOT, fh, 0, true, 7).unwrap();
     let given: Vec<_> = page.iter().filter(|entry| entry.looked_up).collect();
     assert!(page.iter().all(|entry| entry.looked_up != entry.name.starts_with('.')));
-    assert_eq!(w.fs.home.table.len(), 1 + given.len());
+    assert_eq!(w.fs.store.table.len(), 1 + given.len());
     given.iter().for_each(|entry| w.fs.forget(entry.ino, 1));
-    assert_eq!(w.fs.home.table.len(), 1);
+    assert_eq!(w.fs.store.table.len(), 1);
     assert_eq!(w.list(ROOT, true, 3).len(), 52);
-    assert_eq!(w.fs.home.table.len(), 51);
+    assert_eq!(w.fs.store.table.len(), 51);
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn a_symbolic_link_is_an_object_not_a_way() {
     std::fs::write(outside.path().join("secret"), "secret").unwrap();
     std::os::unix::fs::symlink(outside.path(), w.backing("out")).unwrap();
     let link = w.lookup(ROOT, "out").unwrap().attr;
-    assert_eq!(link.kind, Kind::Symlink);
+    assert_eq!(link.kind, FileKind::Symlink);
     assert_eq!(w.lookup(link.ino, "secret").unwrap_err().errno(), 20);
     assert!(w.open(link.ino, RDWR).is_err());
     assert!(w.truncate(link.ino, 0).is_err());

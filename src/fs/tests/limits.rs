@@ -18,32 +18,32 @@ fn fill(w: &World, files: u64) -> Vec<u64> {
 #[test]
 fn idle_objects_give_up_their_descriptors_and_are_found_again() {
     let w = few(50);
-    if w.fs.home.handles.is_none() {
+    if w.fs.store.handles.is_none() {
         return;
     }
     let nodes = fill(&w, 500);
-    assert!(w.fs.home.budget.open() < 120, "{} are open", w.fs.home.budget.open());
+    assert!(w.fs.store.budget.open() < 120, "{} are open", w.fs.store.budget.open());
     for (n, &node) in nodes.iter().enumerate() {
         let fh = w.open(node, RDONLY).unwrap();
         assert_eq!(w.read(node, fh, 0, 10).unwrap(), n.to_string().into_bytes());
         w.fs.release(fh);
     }
-    assert!(w.fs.home.budget.open() < 120, "{} are open", w.fs.home.budget.open());
+    assert!(w.fs.store.budget.open() < 120, "{} are open", w.fs.store.budget.open());
     for (n, &node) in nodes.iter().enumerate() {
         assert_eq!(w.find(&format!("f{n}")).attr.ino, node);
         w.fs.forget(node, 2);
     }
-    assert_eq!((w.fs.home.table.len(), w.fs.home.budget.open()), (1, 1));
+    assert_eq!((w.fs.store.table.len(), w.fs.store.budget.open()), (1, 1));
 }
 
 #[test]
 fn an_inode_number_used_again_is_another_object() {
     let w = few(1);
-    if w.fs.home.handles.is_none() {
+    if w.fs.store.handles.is_none() {
         return;
     }
     let nodes = fill(&w, 200);
-    w.books.take();
+    w.tracker.take();
     // Unlinked while nothing but the table knows them: the backing uses their numbers again.
     for n in 0..200 {
         w.unlink(ROOT, &format!("f{n}")).unwrap();
@@ -60,7 +60,7 @@ fn an_inode_number_used_again_is_another_object() {
     assert!(again > 0, "the backing uses numbers again");
     assert!(nodes.iter().any(|&node| w.getattr(node, None).is_err()));
     nodes.iter().for_each(|&node| w.fs.forget(node, 1));
-    let told = w.books.take();
+    let told = w.tracker.take();
     let removed = told.iter().filter(|told| matches!(told, Told::Removed(..))).count();
     assert_eq!(removed, 200, "each old file is removed once, none of the new ones");
 }
@@ -92,7 +92,7 @@ fn run_out() {
     let limit = 256;
     setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum: Some(limit) }).unwrap();
     let w = few(u64::MAX);
-    let with_handles = w.fs.home.handles.is_some();
+    let with_handles = w.fs.store.handles.is_some();
     let nodes = fill(&w, if with_handles { 1000 } else { 100 });
     let mut open = Vec::new();
     let error = loop {
@@ -116,10 +116,10 @@ fn run_out() {
 #[test]
 fn regression_emfile_although_there_are_idle_objects() {
     let w = few(u64::MAX);
-    if w.fs.home.handles.is_none() {
+    if w.fs.store.handles.is_none() {
         return;
     }
     fill(&w, 1000);
-    assert!(w.fs.home.make_room());
-    assert!(w.fs.home.make_room());
+    assert!(w.fs.store.make_room());
+    assert!(w.fs.store.make_room());
 }

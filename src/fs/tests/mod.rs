@@ -1,6 +1,5 @@
 //! The file system without a mount: operations go straight in, replies are collected, the backing is looked at beside.
 
-mod books;
 mod dirs;
 mod errnos;
 mod escape;
@@ -8,6 +7,7 @@ mod files;
 mod limits;
 mod names;
 mod owners;
+mod provisioning;
 mod space;
 mod stress;
 
@@ -31,11 +31,11 @@ const RDONLY: i32 = 0;
 const TRUNC: i32 = 0o1000;
 const EXCL: i32 = 0o200;
 
-/// A backing, a file system on it, and what its books were told.
+/// A backing, a file system on it, and what its tracker was told.
 struct World {
     dir: TempDir,
     fs: Arc<FileSystem>,
-    books: Arc<Recorder>,
+    tracker: Arc<Recorder>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Recorder {
     }
 }
 
-impl Books for Recorder {
+impl ProvisioningTracker for Recorder {
     fn created(&self, file: FileKey, identity: u64) {
         self.identities.lock().push(identity);
         self.tell(Told::Created(file.ino));
@@ -101,10 +101,10 @@ impl World {
 
     fn with(options: FsOptions) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let books = Arc::new(Recorder::default());
+        let tracker = Arc::new(Recorder::default());
         let root = open_root(dir.path()).unwrap();
-        let fs = FileSystem::with_books(root, Engine::pass_through(), books.clone(), options).unwrap();
-        Self { dir, fs, books }
+        let fs = FileSystem::with_tracker(root, Engine::pass_through(), tracker.clone(), options).unwrap();
+        Self { dir, fs, tracker }
     }
 
     fn backing(&self, path: &str) -> PathBuf {
@@ -202,7 +202,7 @@ struct Shown {
     name: String,
     ino: u64,
     offset: u64,
-    kind: Kind,
+    kind: FileKind,
     looked_up: bool,
 }
 

@@ -18,7 +18,7 @@ fn an_object_has_one_node_by_all_its_names() {
     assert!(w.getattr(node, None).is_ok());
     w.fs.forget(node, 1);
     assert_eq!(w.getattr(node, None), Err(FsError::UnknownNode));
-    assert_eq!(w.fs.home.table.len(), 1);
+    assert_eq!(w.fs.store.table.len(), 1);
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn a_node_used_again_has_another_generation() {
 fn the_root_is_node_one_and_is_never_forgotten() {
     let w = World::new();
     w.fs.forget(ROOT, u64::MAX);
-    assert_eq!(w.getattr(ROOT, None).unwrap().kind, Kind::Directory);
+    assert_eq!(w.getattr(ROOT, None).unwrap().kind, FileKind::Directory);
     assert_eq!(w.lookup(ROOT, ".").unwrap().attr.ino, ROOT);
     assert_eq!(w.lookup(ROOT, "..").unwrap().attr.ino, ROOT);
 }
@@ -47,21 +47,21 @@ fn every_kind_of_object_can_be_made() {
     let make = |name: &str, mode: u32, rdev: u32| {
         ask(|r| w.fs.mknod(DAEMON, ROOT, name.as_ref(), mode, 0o022, rdev, r)).unwrap().attr
     };
-    assert_eq!(make("file", 0o100_666, 0).kind, Kind::RegularFile);
-    assert_eq!(make("fifo", 0o010_666, 0).kind, Kind::NamedPipe);
-    assert_eq!(make("socket", 0o140_666, 0).kind, Kind::Socket);
+    assert_eq!(make("file", 0o100_666, 0).kind, FileKind::RegularFile);
+    assert_eq!(make("fifo", 0o010_666, 0).kind, FileKind::NamedPipe);
+    assert_eq!(make("socket", 0o140_666, 0).kind, FileKind::Socket);
     if is_root() {
         let device = make("null", 0o020_666, 0x103);
-        assert_eq!((device.kind, device.rdev, device.perm), (Kind::CharDevice, 0x103, 0o644));
+        assert_eq!((device.kind, device.rdev, device.perm), (FileKind::CharDevice, 0x103, 0o644));
     }
     assert!(std::fs::metadata(w.backing("fifo")).unwrap().file_type().is_fifo());
     let dir = ask(|r| w.fs.mkdir(DAEMON, ROOT, name("dir"), 0o1777, 0o022, r)).unwrap().attr;
-    assert_eq!((dir.kind, dir.perm), (Kind::Directory, 0o1755));
+    assert_eq!((dir.kind, dir.perm), (FileKind::Directory, 0o1755));
     let link = ask(|r| w.fs.symlink(DAEMON, ROOT, name("link"), name("/no/where"), r)).unwrap().attr;
-    assert_eq!(link.kind, Kind::Symlink);
+    assert_eq!(link.kind, FileKind::Symlink);
     assert_eq!(ask(|r| w.fs.readlink(DAEMON, link.ino, r)).unwrap(), b"/no/where");
     let again = w.link(link.ino, ROOT, "link2").unwrap();
-    assert_eq!((again.attr.kind, again.attr.ino), (Kind::Symlink, link.ino));
+    assert_eq!((again.attr.kind, again.attr.ino), (FileKind::Symlink, link.ino));
 }
 
 #[test]

@@ -19,15 +19,15 @@ fn space_is_allocated_punched_and_zeroed() {
     allocate(&w, node, fh, 1, ByteRange::at(1 << 20, 1 << 20)).unwrap();
     assert_eq!(w.getattr(node, None).unwrap().size, 1 << 20);
     w.write(node, fh, 0, &[1; 16384]).unwrap();
-    w.books.take();
+    w.tracker.take();
     allocate(&w, node, fh, 3, ByteRange::at(4096, 4096)).unwrap();
     allocate(&w, node, fh, 0x10, ByteRange::at(8192, 4096)).unwrap();
     assert_eq!(w.read(node, fh, 4096, 8192).unwrap(), [0; 8192]);
     let freed = |start| Told::Freed(node, ByteRange::at(start, 4096));
-    assert_eq!(w.books.take(), [freed(4096), freed(8192)]);
+    assert_eq!(w.tracker.take(), [freed(4096), freed(8192)]);
     assert_eq!(allocate(&w, node, fh, 2, ByteRange::at(0, 1)).unwrap_err().errno(), 95);
     assert_eq!(allocate(&w, node, fh, 0, ByteRange::at(0, 0)).unwrap_err().errno(), 22);
-    assert_eq!(w.books.take(), []);
+    assert_eq!(w.tracker.take(), []);
 }
 
 #[test]
@@ -35,12 +35,12 @@ fn ranges_are_not_collapsed_or_inserted() {
     let w = World::new();
     let (node, fh) = w.create("a");
     w.write(node, fh, 0, &[1; 4 * 65536]).unwrap();
-    w.books.take();
+    w.tracker.take();
     for mode in [0x08, 0x20] {
         assert_eq!(allocate(&w, node, fh, mode, ByteRange::at(0, 65536)).unwrap_err().errno(), 95);
     }
     assert_eq!(w.getattr(node, None).unwrap().size, 4 * 65536);
-    assert_eq!(w.books.take(), []);
+    assert_eq!(w.tracker.take(), []);
 }
 
 #[test]

@@ -42,9 +42,9 @@ fn many_threads_leave_nothing_over() {
             scope.spawn(move || work(w, thread));
         }
     });
-    assert_eq!((w.fs.home.table.len(), w.fs.home.budget.open()), (1, 1));
+    assert_eq!((w.fs.store.table.len(), w.fs.store.budget.open()), (1, 1));
     let (mut created, mut removed) = (HashMap::new(), HashMap::new());
-    for told in w.books.take() {
+    for told in w.tracker.take() {
         match told {
             Told::Created(ino) => *created.entry(ino).or_insert(0_u64) += 1,
             Told::Removed(ino, _) => *removed.entry(ino).or_insert(0_u64) += 1,

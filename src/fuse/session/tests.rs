@@ -164,7 +164,7 @@ fn a_mount_says_what_it_is() {
 fn an_unused_mount_goes_cleanly() {
     let Some((session, _fs, _dir)) = mounted(2) else { return };
     assert_eq!(std::fs::metadata(session.mountpoint().join("file")).unwrap().len(), 0);
-    assert_eq!(session.unmount(SOON).unwrap(), Unmounted::Clean);
+    assert_eq!(session.unmount(SOON).unwrap(), UnmountOutcome::Clean);
     assert_eq!(session.ending(), Some(Ending::Closed));
     assert!(!in_table(session.mountpoint()));
 }
@@ -173,7 +173,7 @@ fn an_unused_mount_goes_cleanly() {
 fn open_files_are_cut_off_when_the_time_is_over() {
     let Some((session, _fs, _dir)) = mounted(2) else { return };
     let file = std::fs::File::open(session.mountpoint().join("file")).unwrap();
-    assert_eq!(session.unmount(Duration::from_millis(100)).unwrap(), Unmounted::Aborted);
+    assert_eq!(session.unmount(Duration::from_millis(100)).unwrap(), UnmountOutcome::Aborted);
     assert!(!in_table(session.mountpoint()));
     drop(file);
 }
@@ -186,7 +186,7 @@ fn open_files_that_are_closed_in_time_are_waited_for() {
         crate::time::pause(Duration::from_millis(50));
         drop(file);
     });
-    assert_eq!(session.unmount(SOON).unwrap(), Unmounted::Detached);
+    assert_eq!(session.unmount(SOON).unwrap(), UnmountOutcome::Detached);
     closer.join().unwrap();
 }
 
@@ -195,7 +195,7 @@ fn a_held_request_does_not_hold_up_the_end() {
     let Some((session, fs, _dir)) = mounted(1) else { return };
     let (_tid, waiter) = hold(session.mountpoint());
     fs.wait_for_held();
-    assert_eq!(session.unmount(Duration::from_millis(100)).unwrap(), Unmounted::Aborted);
+    assert_eq!(session.unmount(Duration::from_millis(100)).unwrap(), UnmountOutcome::Aborted);
     assert!(matches!(waiter.join().unwrap(), rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED));
     fs.release();
 }
@@ -208,7 +208,7 @@ fn an_unmount_from_outside_is_noticed() {
     assert!(!session.wait_ended(Duration::from_millis(20)));
     detach(session.mountpoint(), Detach::IfUnused).unwrap();
     assert_eq!(ended.recv_timeout(SOON).unwrap(), Ending::Closed);
-    assert_eq!(session.unmount(SOON).unwrap(), Unmounted::Gone);
+    assert_eq!(session.unmount(SOON).unwrap(), UnmountOutcome::Gone);
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{file, ms};
 use crate::model::{
-    Access, FileKey, Gate, Latency, Model, ModelConfig, Notice, OnFull, Op, OpId, Placement, Refusal, Release,
-    ReleaseCause, Scope, StunCause, StunTrigger, Verdict,
+    Access, FileKey, Gate, Latency, Model, ModelConfig, ModelNotice, ModelOp, OnFull, OpId, Placement, Refusal,
+    Release, ReleaseCause, Scope, StunCause, StunTrigger, Verdict,
 };
 use crate::time::SimTime;
 use crate::units::{ByteRange, Bytes, Rate};
@@ -29,8 +29,8 @@ fn at(millis: u64) -> SimTime {
     SimTime::from_millis(millis)
 }
 
-fn op(access: Access) -> Op {
-    Op { access, selected: true }
+fn op(access: Access) -> ModelOp {
+    ModelOp { access, selected: true }
 }
 
 fn write(model: &mut Model, now: SimTime, key: FileKey, start: u64, len: u64) -> Verdict {
@@ -152,7 +152,7 @@ fn with_discard_a_freed_grain_goes_back_at_once() {
     write(&mut model, at(0), file(1), 0, 2 * MIB);
     model.free(at(100), file(1), ByteRange::at(4096, 2 * MIB));
     assert_eq!(model.snapshot(at(100)).pool.grains, 1);
-    assert!(model.take_notices().contains(&Notice::Discarded { at: at(100), grains: 1 }));
+    assert!(model.take_notices().contains(&ModelNotice::Discarded { at: at(100), grains: 1 }));
 }
 
 /// Found by the comparison with the naive model: free blocks go before a grain that was discarded, even a lower one.
@@ -258,10 +258,10 @@ fn a_full_pool_refuses_only_who_needs_space() {
     assert_eq!(write(&mut model, at(100), file(1), 2 * MIB, 1), Verdict::Fail(Refusal::PoolFull));
     assert_eq!(write(&mut model, at(100), file(1), 0, MIB), Verdict::Pass);
     assert_eq!(read(&mut model, at(100), file(1), 0, MIB), Verdict::Pass);
-    let full: Vec<Notice> =
-        model.take_notices().into_iter().filter(|notice| matches!(notice, Notice::PoolFull { .. })).collect();
-    assert_eq!(full, [Notice::PoolFull { at: at(100), size: Bytes::mib(2) }], "told once");
-    let touched = Op { access: Access::Write(file(1), ByteRange::at(2 * MIB, 1)), selected: false };
+    let full: Vec<ModelNotice> =
+        model.take_notices().into_iter().filter(|notice| matches!(notice, ModelNotice::PoolFull { .. })).collect();
+    assert_eq!(full, [ModelNotice::PoolFull { at: at(100), size: Bytes::mib(2) }], "told once");
+    let touched = ModelOp { access: Access::Write(file(1), ByteRange::at(2 * MIB, 1)), selected: false };
     assert_eq!(model.submit(at(100), touched), Verdict::Pass);
 }
 
@@ -350,14 +350,17 @@ fn a_stun_is_a_gate_over_everything() {
     assert_eq!(model.stun(at(10), Some(ms(100))), at(110));
     assert_eq!(model.gate(), Gate { everything: true, reads: true });
     assert_eq!(model.submit(at(30), op(Access::Meta)), HELD_1);
-    assert_eq!(model.submit(at(30), Op { access: Access::Meta, selected: false }), Verdict::Pass);
+    assert_eq!(model.submit(at(30), ModelOp { access: Access::Meta, selected: false }), Verdict::Pass);
     assert_eq!(write(&mut model, at(105), file(1), MIB, MIB), HELD_2);
     let out = run_out(&mut model);
     assert_eq!(due(&out), [(0, 110), (1, 110), (2, 125)]);
     assert_eq!((out[0].penalty.latency, out[0].penalty.stun, out[1].penalty.stun), (ms(20), ms(90), ms(80)));
     assert_eq!(
         model.take_notices()[..2],
-        [Notice::StunBegan { cause: StunCause::Manual, at: at(10), until: at(110) }, Notice::StunEnded { at: at(110) },]
+        [
+            ModelNotice::StunBegan { cause: StunCause::Manual, at: at(10), until: at(110) },
+            ModelNotice::StunEnded { at: at(110) },
+        ]
     );
 }
 
@@ -476,7 +479,7 @@ fn after_the_time_limit_it_is_a_pass_through_for_good() {
     let mut out = Vec::new();
     model.handle_timeout(at(106), &mut out);
     assert_eq!((due(&out), out[0].cause), (vec![(0, 110)], ReleaseCause::Drained));
-    assert_eq!(model.take_notices(), [Notice::Expired { at: at(100) }]);
+    assert_eq!(model.take_notices(), [ModelNotice::Expired { at: at(100) }]);
     model.set_armed(at(200), true, &mut out);
     let after = model.snapshot(at(200));
     assert_eq!((after.armed, after.expired, model.poll_timeout()), (false, true, None));
@@ -505,7 +508,7 @@ fn low_water_is_told_before_the_pool_is_full() {
     write(&mut model, at(0), file(1), 0, 8 * MIB);
     assert_eq!(model.take_notices(), []);
     write(&mut model, at(0), file(1), 8 * MIB, MIB);
-    assert_eq!(model.take_notices(), [Notice::LowWater { at: at(0), used: Bytes::mib(9), size: Bytes::mib(10) }]);
+    assert_eq!(model.take_notices(), [ModelNotice::LowWater { at: at(0), used: Bytes::mib(9), size: Bytes::mib(10) }]);
     write(&mut model, at(0), file(1), 9 * MIB, MIB);
     assert_eq!(model.take_notices(), []);
 }
@@ -565,10 +568,10 @@ fn books_go_on_where_they_ended() {
         write(&mut first, at(0), file(2), 0, 2 * MIB);
         first.free(at(0), file(1), ByteRange::at(4096, MIB - 4096));
         let json = serde_json::to_string(&first.save()).unwrap();
-        let books: crate::model::Books = serde_json::from_str(&json).unwrap();
-        assert_eq!((&books, books.used()), (&first.save(), Bytes::mib(4)));
+        let checkpoint: crate::model::PoolCheckpoint = serde_json::from_str(&json).unwrap();
+        assert_eq!((&checkpoint, checkpoint.used()), (&first.save(), Bytes::mib(4)));
 
-        let mut second = Model::restore(config.clone(), books.clone()).unwrap();
+        let mut second = Model::restore(config.clone(), checkpoint.clone()).unwrap();
         second.preexisting(3 * MIB + 4096);
         assert_eq!(second.snapshot(at(0)).pool.used_bytes, 4 * MIB, "{placement:?}");
         assert_eq!(second.snapshot(at(0)).draws, 4);
@@ -577,9 +580,9 @@ fn books_go_on_where_they_ended() {
         assert_eq!(second.snapshot(at(0)).pool.used_bytes, 4 * MIB, "{placement:?}");
 
         let grain = crate::units::GrainSize::new(Bytes::kib(64)).unwrap();
-        let error = Model::restore(ModelConfig { grain, ..config.clone() }, books.clone()).unwrap_err();
+        let error = Model::restore(ModelConfig { grain, ..config.clone() }, checkpoint.clone()).unwrap_err();
         assert!(error.to_string().contains("grains of 1MiB"));
-        let mut cold = Model::restore(ModelConfig { cold: true, ..config }, books).unwrap();
+        let mut cold = Model::restore(ModelConfig { cold: true, ..config }, checkpoint).unwrap();
         assert_eq!(cold.snapshot(at(0)).pool.used_bytes, 0);
         assert_eq!(write(&mut cold, at(0), file(3), 0, 4096), HELD_0);
     }

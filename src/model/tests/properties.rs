@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::reference::{Out, Reference};
 use super::{file, ms};
 use crate::model::{
-    Access, Latency, Model, ModelConfig, Notice, OnFull, Op, OpId, Placement, Release, ReleaseCause, Scope,
+    Access, Latency, Model, ModelConfig, ModelNotice, ModelOp, OnFull, OpId, Placement, Release, ReleaseCause, Scope,
     StunTrigger, Verdict,
 };
 use crate::time::SimTime;
@@ -184,7 +184,7 @@ impl Pair {
             self.model.created(key, key.ino);
             self.reference.created(key, key.ino);
         }
-        let op = Op { access, selected };
+        let op = ModelOp { access, selected };
         self.reference.arrive(self.now);
         let verdict = self.model.submit(self.now, op);
         assert_eq!(verdict, self.reference.submit(op));
@@ -415,8 +415,8 @@ proptest! {
         let mut began = None;
         for notice in pair.model.take_notices() {
             match notice {
-                Notice::StunBegan { at, .. } => began = Some(at),
-                Notice::StunEnded { at } => prop_assert!(at <= began.unwrap() + ms(12)),
+                ModelNotice::StunBegan { at, .. } => began = Some(at),
+                ModelNotice::StunEnded { at } => prop_assert!(at <= began.unwrap() + ms(12)),
                 _ => {}
             }
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::{
-    Access, FileKey, ModelConfig, OnFull, Op, OpId, Placement, Refusal, ReleaseCause, Scope, StunTrigger, Verdict,
+    Access, FileKey, ModelConfig, ModelOp, OnFull, OpId, Placement, Refusal, ReleaseCause, Scope, StunTrigger, Verdict,
 };
 use crate::seed::{DrawKey, Stream};
 use crate::time::SimTime;
@@ -46,7 +46,7 @@ pub(super) struct Reference {
     next_grain: u64,
     region_next: u64,
     region_grains_returned: u64,
-    /// Blocks that files took, and gave up.
+    /// BlockAllocator that files took, and gave up.
     blocks_taken: u64,
     blocks_freed: u64,
     found: u64,
@@ -349,7 +349,7 @@ impl Reference {
         self.clock = self.clock.max(now);
     }
 
-    pub(super) fn submit(&mut self, op: Op) -> Verdict {
+    pub(super) fn submit(&mut self, op: ModelOp) -> Verdict {
         let hits = op.selected && self.injecting();
         match op.access {
             Access::Write(file, range) => self.write(file, range, hits),

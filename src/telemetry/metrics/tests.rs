@@ -16,7 +16,7 @@ fn snapshot() -> Snapshot {
     }
 }
 
-/// Name to kind, from the `# TYPE` lines. Counters get the `_total` and infos the `_info` that their samples carry.
+/// Name to kind, from the `# TYPE` lines. LogCounters get the `_total` and infos the `_info` that their samples carry.
 fn kinds(text: &str) -> BTreeMap<String, String> {
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let full = |name: &str, kind: &str| match kind {

@@ -1,6 +1,6 @@
-//! Carries out a thaw recipe with system calls only: for the guard, after stunfs was killed.
+//! Carries out a thaw action with system calls only: for the guard, after stunfs was killed.
 //!
-//! Must not know: what the recipe's target was frozen for. Invariants: allocates nothing, takes no lock and starts no
+//! Must not know: what the action's target was frozen for. Invariants: allocates nothing, takes no lock and starts no
 //! thread, so it may run in a child forked from a process with threads; nothing takes longer than [`PATIENCE`].
 
 use std::ffi::CStr;
@@ -16,26 +16,26 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::hierarchy::is_cgroup_magic;
 use super::procfs::start_time;
-use super::recipe::RawThaw;
+use super::undo_action::RawUndoAction;
 use crate::time::Deadline;
 
-/// The longest that one recipe takes.
+/// The longest that one action takes.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Thaws what the recipe names. A target that is gone needs no thawing; a process id that was reused is not touched.
+/// Thaws what the action names. A target that is gone needs no thawing; a process id that was reused is not touched.
 ///
 /// Allocates nothing. Takes at most 5 s.
 ///
 /// # Errors
 /// The system call's error; `PROTO` if the other end of a socket refused, `TIMEDOUT` if it did not answer, `PERM` if the
 /// file to be written is not a control group's, or no kernel setting.
-pub fn execute_raw(recipe: RawThaw<'_>) -> Result<(), Errno> {
-    match recipe {
-        RawThaw::Write { path, value } => gone_is_fine(write_control(path, value), Errno::NOENT),
-        RawThaw::Cont { pid, start } => gone_is_fine(go_on(pid, start), Errno::SRCH),
-        RawThaw::Http { socket, request } => http(socket, request),
-        RawThaw::Qmp { socket } => qmp(socket),
-        RawThaw::PutBack { path, value } => gone_is_fine(write_setting(path, value), Errno::NOENT),
+pub fn execute_raw(action: RawUndoAction<'_>) -> Result<(), Errno> {
+    match action {
+        RawUndoAction::Write { path, value } => gone_is_fine(write_control(path, value), Errno::NOENT),
+        RawUndoAction::Cont { pid, start } => gone_is_fine(go_on(pid, start), Errno::SRCH),
+        RawUndoAction::Http { socket, request } => http(socket, request),
+        RawUndoAction::Qmp { socket } => qmp(socket),
+        RawUndoAction::PutBack { path, value } => gone_is_fine(write_setting(path, value), Errno::NOENT),
     }
 }
 

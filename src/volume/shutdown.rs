@@ -1,6 +1,6 @@
 //! The end of a volume, whatever brings it about: one thread waits for it and carries it out, in one order.
 //!
-//! Thaw what is frozen, drain what is held, unmount, end the threads, keep the books, write the last event, send the guard home. Invariant:
+//! Thaw what is frozen, drain what is held, unmount, end the threads, save the pool checkpoint, write the last event, send the guard home. Invariant:
 //! each step has a deadline, so the end always comes.
 
 use std::io;
@@ -10,9 +10,9 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::error::{ErrorKind, VolumeError};
 use super::inner::Inner;
-use super::witness::Summary;
+use super::observer::Summary;
 use crate::engine::Engine;
-use crate::fuse::{Ending, Session, Unmounted};
+use crate::fuse::{Ending, Session, UnmountOutcome};
 
 /// How often the mount table and the guard are looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -123,7 +123,7 @@ fn unmount(session: &Session, how: Stop, requests: &Requests) -> io::Result<()> 
             }
         }
         match unmounting.join() {
-            Ok(Ok(Unmounted::Aborted)) => {
+            Ok(Ok(UnmountOutcome::Aborted)) => {
                 tracing::warn!("files on {} were still open; they were cut off", session.mountpoint().display());
                 Ok(())
             }

@@ -20,7 +20,7 @@ struct Held {
 
 /// Held operations.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct HoldQueue {
     next_id: u64,
     max_hold: Duration,
     /// When `max_hold` was last changed: a hold that is over by the new one ends then, not in the past.
@@ -31,7 +31,7 @@ pub(super) struct Queue {
     due: BTreeSet<(SimTime, OpId)>,
 }
 
-impl Queue {
+impl HoldQueue {
     pub(super) const fn new(max_hold: Duration) -> Self {
         Self { next_id: 0, max_hold, changed: SimTime::ZERO, held: BTreeMap::new(), due: BTreeSet::new() }
     }
@@ -40,7 +40,7 @@ impl Queue {
         self.held.len()
     }
 
-    /// Holds an operation until `ready`, or, `None`, until [`Queue::settle`].
+    /// Holds an operation until `ready`, or, `None`, until [`HoldQueue::settle`].
     pub(super) fn push(&mut self, requested: SimTime, ready: Option<SimTime>, penalty: Penalty) -> OpId {
         let id = OpId(self.next_id);
         self.next_id += 1;

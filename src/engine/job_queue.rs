@@ -10,23 +10,23 @@ use parking_lot::{Condvar, Mutex};
 
 /// First in, first out; any number of threads on either end.
 #[derive(Debug)]
-pub(super) struct Queue<T> {
-    state: Mutex<State<T>>,
+pub(super) struct JobQueue<T> {
+    state: Mutex<JobQueueState<T>>,
     changed: Condvar,
 }
 
 #[derive(Debug)]
-struct State<T> {
+struct JobQueueState<T> {
     waiting: VecDeque<T>,
     /// Threads that wait for one.
     idle: usize,
     open: bool,
 }
 
-impl<T> Queue<T> {
+impl<T> JobQueue<T> {
     /// An empty queue; one that is not open takes nothing.
     pub(super) const fn new(open: bool) -> Self {
-        Self { state: Mutex::new(State { waiting: VecDeque::new(), idle: 0, open }), changed: Condvar::new() }
+        Self { state: Mutex::new(JobQueueState { waiting: VecDeque::new(), idle: 0, open }), changed: Condvar::new() }
     }
 
     /// Appends a batch; gives it back if the queue has been closed.
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn what_went_in_before_the_end_comes_out_in_order() {
-        let queue = Queue::new(true);
+        let queue = JobQueue::new(true);
         queue.push(vec![1, 2]).unwrap();
         queue.push(vec![3]).unwrap();
         queue.close();
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn threads_share_a_batch_and_end_with_the_queue() {
-        let queue = Queue::new(true);
+        let queue = JobQueue::new(true);
         let taken = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
             for _ in 0..3 {

@@ -11,25 +11,25 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::blocks::{Blocks, DiskBook};
-use super::coded::Run;
-use super::extents::Extents;
-use super::ledger::Plan;
+use super::block_allocator::{AllocatorCheckpoint, BlockAllocator};
+use super::extent_codec::Extent;
+use super::file_extents::FileExtents;
+use super::mapping::ProvisionPlan;
 use super::op::FileKey;
 use crate::units::{BLOCK_BYTES, ByteRange, GrainSize};
 
 /// The virtual disk and who has what of it.
 #[derive(Debug)]
-pub(super) struct Disk {
-    files: HashMap<FileKey, Extents>,
-    blocks: Blocks,
-    /// Blocks that files took since mount minus blocks that they gave up.
+pub(super) struct PackedMapping {
+    files: HashMap<FileKey, FileExtents>,
+    blocks: BlockAllocator,
+    /// BlockAllocator that files took since mount minus blocks that they gave up.
     net_blocks: i64,
 }
 
-impl Disk {
+impl PackedMapping {
     pub(super) fn new(grain: GrainSize, cold: bool) -> Self {
-        Self { files: HashMap::new(), blocks: Blocks::new(grain, cold), net_blocks: 0 }
+        Self { files: HashMap::new(), blocks: BlockAllocator::new(grain, cold), net_blocks: 0 }
     }
 
     pub(super) fn knows(&self, file: FileKey) -> bool {
@@ -40,30 +40,30 @@ impl Disk {
         self.blocks.free()
     }
 
-    /// Blocks that files took since mount minus blocks that they gave up.
+    /// BlockAllocator that files took since mount minus blocks that they gave up.
     pub(super) const fn net_blocks(&self) -> i64 {
         self.net_blocks
     }
 
     pub(super) fn created(&mut self, file: FileKey) {
-        self.files.insert(file, Extents::default());
+        self.files.insert(file, FileExtents::default());
     }
 
     /// Gives a file's `data`, which was there at mount, addresses in the region.
     pub(super) fn learn(&mut self, file: FileKey, data: &[ByteRange]) {
-        let mut extents = Extents::default();
+        let mut extents = FileExtents::default();
         for range in data {
             for gap in extents.gaps(range.touched(BLOCK_BYTES)) {
                 let len = gap.end - gap.start;
                 let addrs = self.blocks.take_region(len);
-                extents.insert(Run { block: gap.start, addr: addrs.start, len });
+                extents.insert(Extent { block: gap.start, addr: addrs.start, len });
             }
         }
         self.files.insert(file, extents);
     }
 
     /// What a write to `range` would newly take.
-    pub(super) fn plan(&self, file: FileKey, range: ByteRange, plan: &mut Plan) {
+    pub(super) fn plan(&self, file: FileKey, range: ByteRange, plan: &mut ProvisionPlan) {
         let blocks = range.touched(BLOCK_BYTES);
         let extents = self.files.get(&file);
         let mapped = extents.map_or(0, |extents| extents.mapped(blocks.clone()));
@@ -75,7 +75,7 @@ impl Disk {
     }
 
     /// The grains of blocks that have data but, on a cold volume, no space.
-    fn plan_cold(&self, extents: &Extents, blocks: Range<u64>, plan: &mut Plan) {
+    fn plan_cold(&self, extents: &FileExtents, blocks: Range<u64>, plan: &mut ProvisionPlan) {
         let grains = extents.runs_in(blocks).flat_map(|run| self.blocks.grains(run.addrs()));
         plan.fresh.extend(grains.filter(|grain| !self.blocks.provisioned(*grain)));
         plan.fresh.sort_unstable();
@@ -84,7 +84,7 @@ impl Disk {
     }
 
     /// Does what was planned: what is free goes first, then one grain after the other.
-    pub(super) fn commit(&mut self, file: FileKey, range: ByteRange, plan: &Plan) {
+    pub(super) fn commit(&mut self, file: FileKey, range: ByteRange, plan: &ProvisionPlan) {
         let (cold, mut unused) = plan.fresh.split_at(plan.cold);
         cold.iter().for_each(|grain| self.blocks.warm(*grain));
         if plan.blocks == 0 {
@@ -99,7 +99,7 @@ impl Disk {
             while block < gap.end {
                 let Some(addrs) = self.blocks.take(gap.end - block, &mut unused) else { return };
                 let len = addrs.end - addrs.start;
-                extents.insert(Run { block, addr: addrs.start, len });
+                extents.insert(Extent { block, addr: addrs.start, len });
                 block += len;
             }
         }
@@ -145,11 +145,11 @@ impl Disk {
         self.blocks.discard(gone);
     }
 
-    pub(super) fn save(&self) -> DiskBook {
+    pub(super) fn save(&self) -> AllocatorCheckpoint {
         self.blocks.save()
     }
 
-    pub(super) fn restore(&mut self, book: &DiskBook) {
-        self.blocks.restore(book);
+    pub(super) fn restore(&mut self, saved: &AllocatorCheckpoint) {
+        self.blocks.restore(saved);
     }
 }

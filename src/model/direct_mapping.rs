@@ -11,14 +11,14 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::grains::GrainSet;
-use super::ledger::{Learned, Plan};
+use super::mapping::{Learned, ProvisionPlan};
 use super::op::FileKey;
 use crate::seed;
 use crate::units::{ByteRange, GrainSize};
 
 /// A file's provisioned grains, saved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct LunBook {
+pub(super) struct LunCheckpoint {
     file: FileKey,
     identity: u64,
     epoch: u32,
@@ -41,7 +41,7 @@ impl Lun {
 
 /// All files of a direct volume.
 #[derive(Debug)]
-pub(super) struct Luns {
+pub(super) struct DirectMapping {
     grain: u64,
     cold: bool,
     files: HashMap<FileKey, Lun>,
@@ -53,7 +53,7 @@ pub(super) struct Luns {
     accounted: u64,
 }
 
-impl Luns {
+impl DirectMapping {
     pub(super) fn new(grain: GrainSize, cold: bool) -> Self {
         let (files, remembered) = (HashMap::new(), HashMap::new());
         Self { grain: grain.bytes().0, cold, files, remembered, provisioned: 0, accounted: 0 }
@@ -89,7 +89,7 @@ impl Luns {
         learned
     }
 
-    pub(super) fn plan(&self, file: FileKey, range: ByteRange, plan: &mut Plan) {
+    pub(super) fn plan(&self, file: FileKey, range: ByteRange, plan: &mut ProvisionPlan) {
         let indices = range.touched(self.grain);
         let Some(lun) = self.files.get(&file) else {
             plan.identity = Self::stand_in(file);
@@ -138,20 +138,25 @@ impl Luns {
         lun.grains.len()
     }
 
-    pub(super) fn save(&self) -> Vec<LunBook> {
+    pub(super) fn save(&self) -> Vec<LunCheckpoint> {
         let all = self.files.iter().chain(&self.remembered).filter(|(_, lun)| lun.epoch > 0 || !lun.grains.is_empty());
-        let mut books: Vec<LunBook> = all
-            .map(|(&file, lun)| LunBook { file, identity: lun.identity, epoch: lun.epoch, grains: lun.grains.runs() })
+        let mut luns: Vec<LunCheckpoint> = all
+            .map(|(&file, lun)| LunCheckpoint {
+                file,
+                identity: lun.identity,
+                epoch: lun.epoch,
+                grains: lun.grains.runs(),
+            })
             .collect();
-        books.sort_by_key(|book| book.file);
-        books
+        luns.sort_by_key(|lun| lun.file);
+        luns
     }
 
-    pub(super) fn restore(&mut self, books: Vec<LunBook>) {
-        for book in books {
-            let grains = if self.cold { GrainSet::default() } else { GrainSet::from_runs(&book.grains) };
-            let lun = Lun { identity: book.identity, epoch: book.epoch, grains };
-            self.remembered.insert(book.file, lun);
+    pub(super) fn restore(&mut self, luns: Vec<LunCheckpoint>) {
+        for saved in luns {
+            let grains = if self.cold { GrainSet::default() } else { GrainSet::from_runs(&saved.grains) };
+            let lun = Lun { identity: saved.identity, epoch: saved.epoch, grains };
+            self.remembered.insert(saved.file, lun);
         }
     }
 }

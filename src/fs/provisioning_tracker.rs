@@ -1,6 +1,6 @@
-//! What the books of the pool are told of files: made, found, freed, gone.
+//! How the file system reports files to the thin pool: created, learned, freed, removed.
 //!
-//! Must not know: how the books are kept. Invariant: a file is in the books before the first operation through the
+//! Must not know: how the pool counts. Invariant: a file is tracked before the first operation through the
 //! mount that could provision or free something of it, and is taken out of them when the backing has freed it.
 
 use std::fmt::Debug;
@@ -11,15 +11,15 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{OFlags, Stat};
 
 use super::inode::Inode;
-use super::types::{Kind, whole};
+use super::types::{FileKind, whole};
 use super::{FileSystem, FsResult};
 use crate::backing::{data_extents, whole_blocks};
 use crate::engine::Engine;
 use crate::model::FileKey;
 use crate::units::ByteRange;
 
-/// Who keeps the books: the engine, or a test that writes down what it is told.
-pub trait Books: Debug + Send + Sync {
+/// Who tracks provisioning: the engine, or a test that writes down what it is told.
+pub trait ProvisioningTracker: Debug + Send + Sync {
     /// A file was made; it holds no data. `identity` is the same for the same path in every session.
     fn created(&self, file: FileKey, identity: u64);
     /// A file holds `data`. A file that is known already stays as it is.
@@ -27,7 +27,7 @@ pub trait Books: Debug + Send + Sync {
     /// A range of a file holds no data any more.
     fn free(&self, file: FileKey, range: ByteRange);
     /// A file is gone. `unlearned_bytes`: its data, if it was not made or learned since the kernel last met it; counts
-    /// only for a file that the books do not know.
+    /// only for a file that the tracker do not know.
     fn remove(&self, file: FileKey, unlearned_bytes: u64);
     /// Size and used bytes to show in `statfs`, if not the backing's.
     fn virtual_space(&self) -> Option<(u64, u64)>;
@@ -35,7 +35,7 @@ pub trait Books: Debug + Send + Sync {
     fn wants_learned_reads(&self) -> bool;
 }
 
-impl Books for Engine {
+impl ProvisioningTracker for Engine {
     fn created(&self, file: FileKey, identity: u64) {
         Self::created(self, file, identity);
     }
@@ -62,15 +62,15 @@ pub(super) fn data_bytes(stat: &Stat) -> u64 {
 }
 
 impl FileSystem {
-    /// Sees to it that the books know the file. Once they do, this costs one load.
+    /// Sees to it that the tracker knows the file. Once they do, this costs one load.
     pub(super) fn learn(&self, inode: &Arc<Inode>, open: Option<BorrowedFd<'_>>) -> FsResult<()> {
-        if inode.learned.load(Ordering::Acquire) || inode.kind != Kind::RegularFile {
+        if inode.learned.load(Ordering::Acquire) || inode.kind != FileKind::RegularFile {
             return Ok(());
         }
         let _one_at_a_time = inode.learning.lock();
         if !inode.learned.load(Ordering::Acquire) {
             let data = self.extents(inode, open)?;
-            self.books().learn(inode.key, self.identity(inode, None), &data);
+            self.tracker().learn(inode.key, self.identity(inode, None), &data);
             inode.learned.store(true, Ordering::Release);
         }
         Ok(())
@@ -78,8 +78,8 @@ impl FileSystem {
 
     /// A file was just made under `name` in `parent`.
     pub(super) fn note_created(&self, inode: &Arc<Inode>) {
-        if inode.kind == Kind::RegularFile {
-            self.books().created(inode.key, self.identity(inode, None));
+        if inode.kind == FileKind::RegularFile {
+            self.tracker().created(inode.key, self.identity(inode, None));
             inode.learned.store(true, Ordering::Release);
         }
     }

@@ -3,17 +3,17 @@
 //! Must not know: where the lines come from. Invariant: it allocates when it is made and never again, so that it may be
 //! made before a fork and used after it.
 
-use super::raw::execute_raw;
-use super::recipe::RawThaw;
+use super::undo_action::RawUndoAction;
+use super::undo_exec::execute_raw;
 
-/// Lines of [`ThawRecipe`](super::ThawRecipe), the last one told being the first to be carried out.
+/// Lines of [`UndoAction`](super::UndoAction), the last one told being the first to be carried out.
 #[derive(Debug)]
-pub struct Ledger {
+pub struct UndoLog {
     lines: Box<[u8]>,
     length: usize,
 }
 
-impl Ledger {
+impl UndoLog {
     /// Room for `bytes` of lines. A process takes at most 42 bytes, anything else as much as its path and three times.
     pub fn with_capacity(bytes: usize) -> Self {
         Self { lines: vec![0; bytes].into_boxed_slice(), length: 0 }
@@ -38,7 +38,7 @@ impl Ledger {
     pub fn execute(&mut self) -> usize {
         let mut failed = 0;
         while let Some(line) = self.last() {
-            let thawed = RawThaw::parse(line).is_ok_and(|recipe| execute_raw(recipe).is_ok());
+            let thawed = RawUndoAction::parse(line).is_ok_and(|action| execute_raw(action).is_ok());
             failed += usize::from(!thawed);
         }
         failed
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn the_last_line_comes_first_and_a_full_ledger_says_so() {
-        let mut ledger = Ledger::with_capacity(12);
+        let mut ledger = UndoLog::with_capacity(12);
         assert!(ledger.note(b"one") && ledger.note(b"three"));
         assert!(!ledger.note(b"xx"));
         assert!(ledger.note(b"x"));
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_done_is_counted_and_the_rest_is_done() {
-        let mut ledger = Ledger::with_capacity(1000);
+        let mut ledger = UndoLog::with_capacity(1000);
         // Gone is thawed; what is no control group is not written to.
         for line in [
             "thaw-write /does/not/exist 0",

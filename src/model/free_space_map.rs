@@ -2,25 +2,25 @@
 //!
 //! Must not know: why a block is in it. Invariant: runs neither overlap nor touch, and none is empty.
 //!
-//! Memory: 1 to 4 bytes a run, as in [`super::chunks`].
+//! Memory: 1 to 4 bytes a run, as in [`super::extent_map`].
 
 use std::mem;
 use std::ops::Range;
 
-use super::chunks::RunMap;
-use super::coded::Run;
+use super::extent_codec::Extent;
+use super::extent_map::ExtentMap;
 
-/// Runs of addresses. The lowest, which is taken first, stands apart; most sets have no other.
+/// ExtentIter of addresses. The lowest, which is taken first, stands apart; most sets have no other.
 #[derive(Debug, Default)]
-pub(super) struct RunSet {
+pub(super) struct FreeSpaceMap {
     /// Empty if the set is.
     lowest: Range<u64>,
     /// The others; an address is its own block in the map.
-    others: RunMap,
+    others: ExtentMap,
     total: u64,
 }
 
-impl RunSet {
+impl FreeSpaceMap {
     /// How many addresses.
     pub(super) const fn total(&self) -> u64 {
         self.total
@@ -76,7 +76,7 @@ impl RunSet {
     /// The runs, lowest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         let lowest = Some(self.lowest.clone()).filter(|run| !run.is_empty());
-        lowest.into_iter().chain(self.others.runs_from(0).map(Run::addrs))
+        lowest.into_iter().chain(self.others.runs_from(0).map(Extent::addrs))
     }
 
     /// The first of the others becomes the lowest.
@@ -96,8 +96,8 @@ impl RunSet {
     }
 }
 
-const fn as_run(addrs: Range<u64>) -> Run {
-    Run { block: addrs.start, addr: addrs.start, len: addrs.end - addrs.start }
+const fn as_run(addrs: Range<u64>) -> Extent {
+    Extent { block: addrs.start, addr: addrs.start, len: addrs.end - addrs.start }
 }
 
 #[cfg(test)]
@@ -111,7 +111,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_is_a_set(steps in prop::collection::vec((0..4_u8, 0..900_u64, 1..7_u64), 0..400)) {
-            let (mut set, mut naive) = (RunSet::default(), BTreeSet::new());
+            let (mut set, mut naive) = (FreeSpaceMap::default(), BTreeSet::new());
             for (what, start, len) in steps {
                 let range = start..start + len;
                 if what < 2 {
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn neighbours_become_one_run() {
-        let mut set = RunSet::default();
+        let mut set = FreeSpaceMap::default();
         set.insert(10..20);
         set.insert(30..40);
         assert_eq!(set.insert(20..30), 10..40);
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn the_lowest_is_taken_first() {
-        let mut set = RunSet::default();
+        let mut set = FreeSpaceMap::default();
         set.insert(10..20);
         set.insert(5..7);
         assert_eq!(set.take_lowest(100), Some(5..7));

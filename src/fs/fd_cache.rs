@@ -1,4 +1,4 @@
-//! What every inode needs when it ends: the table, the books, the budget of descriptors.
+//! What every inode needs when it ends: the table, the tracker, the budget of descriptors.
 //!
 //! Must not know: operations. Invariant: inodes hold it weakly, so that the end of the file system is the end of all.
 
@@ -8,9 +8,9 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use super::books::Books;
 use super::inode::Inode;
-use super::table::Table;
+use super::provisioning_tracker::ProvisioningTracker;
+use super::table::InodeTable;
 use crate::backing::HandleSource;
 
 /// How many descriptors are given up at a time.
@@ -18,11 +18,11 @@ const BATCH: usize = 32;
 /// An inode has this many references when nothing uses it: the table's, and the searcher's own.
 const IDLE_REFERENCES: usize = 2;
 
-/// The table, the books, the budget.
+/// The table, the tracker, the budget.
 #[derive(Debug)]
-pub(super) struct Home {
-    pub(super) table: Table,
-    pub(super) books: Arc<dyn Books>,
+pub(super) struct InodeStore {
+    pub(super) table: InodeTable,
+    pub(super) tracker: Arc<dyn ProvisioningTracker>,
     pub(super) budget: Budget,
     /// `None`: inodes keep their descriptors.
     pub(super) handles: Option<HandleSource>,
@@ -53,7 +53,7 @@ impl Budget {
     }
 }
 
-impl Home {
+impl InodeStore {
     /// An inode has one descriptor more; if that is one too many, idle ones give up theirs.
     pub(super) fn opened(&self, inode: &Arc<Inode>) {
         let open = self.budget.open.fetch_add(1, Ordering::Relaxed) + 1;

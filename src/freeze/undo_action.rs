@@ -1,6 +1,6 @@
 //! How to thaw one thing when the process that froze it is dead: one line of text for the guard.
 //!
-//! Must not know: how a recipe is carried out. Invariants: what is displayed parses to the same recipe; parsing allocates
+//! Must not know: how a action is carried out. Invariants: what is displayed parses to the same action; parsing allocates
 //! nothing, so that it may be done in a child forked from a process with threads.
 //!
 //! ```text
@@ -19,9 +19,9 @@ use std::str::FromStr;
 use rustix::process::Pid;
 use thiserror::Error;
 
-/// A recipe that owns its text.
+/// A action that owns its text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum ThawRecipe {
+pub enum UndoAction {
     /// Write a value into a control group's file.
     Write {
         /// The file, absolute.
@@ -57,10 +57,10 @@ pub enum ThawRecipe {
     },
 }
 
-/// A recipe that borrows its text: see [`ThawRecipe`] for the fields.
+/// A action that borrows its text: see [`UndoAction`] for the fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the fields are ThawRecipe's")]
-pub enum RawThaw<'a> {
+#[expect(missing_docs, reason = "the fields are UndoAction's")]
+pub enum RawUndoAction<'a> {
     Write { path: &'a CStr, value: &'a CStr },
     Cont { pid: Pid, start: u64 },
     Http { socket: &'a CStr, request: &'a CStr },
@@ -68,34 +68,34 @@ pub enum RawThaw<'a> {
     PutBack { path: &'a CStr, value: &'a CStr },
 }
 
-/// Why a line is not a recipe.
+/// Why a line is not a action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum RecipeError {
+pub enum UndoActionError {
     /// The first word.
-    #[error("not a thaw recipe: it starts with thaw-write, thaw-cont, thaw-http, thaw-qmp or put-back")]
+    #[error("not a thaw action: it starts with thaw-write, thaw-cont, thaw-http, thaw-qmp or put-back")]
     Kind,
     /// Too few or too many fields.
-    #[error("not a thaw recipe: wrong number of fields")]
+    #[error("not a thaw action: wrong number of fields")]
     Fields,
     /// A field that does not decode.
-    #[error("not a thaw recipe: a field is not a number, is empty, has a zero byte or a bad %XX")]
+    #[error("not a thaw action: a field is not a number, is empty, has a zero byte or a bad %XX")]
     Field,
     /// The end.
-    #[error("not a thaw recipe: a line ends with one newline")]
+    #[error("not a thaw action: a line ends with one newline")]
     Newline,
 }
 
-impl<'a> RawThaw<'a> {
+impl<'a> RawUndoAction<'a> {
     /// Parses a line that ends with its newline. The line is decoded in place, nothing is allocated.
-    pub fn parse(line: &'a mut [u8]) -> Result<Self, RecipeError> {
+    pub fn parse(line: &'a mut [u8]) -> Result<Self, UndoActionError> {
         if line.last() != Some(&b'\n') {
-            return Err(RecipeError::Newline);
+            return Err(UndoActionError::Newline);
         }
         let mut fields = line.split_inclusive_mut(|byte| *byte == b' ' || *byte == b'\n');
-        let kind = fields.next().ok_or(RecipeError::Kind)?;
+        let kind = fields.next().ok_or(UndoActionError::Kind)?;
         let (one, two) = (fields.next(), fields.next());
         if fields.next().is_some() {
-            return Err(RecipeError::Fields);
+            return Err(UndoActionError::Fields);
         }
         match (&*kind, one, two) {
             (b"thaw-write ", Some(path), Some(value)) => Ok(Self::Write { path: decode(path)?, value: decode(value)? }),
@@ -106,84 +106,85 @@ impl<'a> RawThaw<'a> {
             (b"thaw-qmp ", Some(socket), None) => Ok(Self::Qmp { socket: decode(socket)? }),
             (b"put-back ", Some(path), Some(value)) => Ok(Self::PutBack { path: decode(path)?, value: decode(value)? }),
             (b"thaw-write " | b"thaw-cont " | b"thaw-http " | b"thaw-qmp " | b"put-back ", ..) => {
-                Err(RecipeError::Fields)
+                Err(UndoActionError::Fields)
             }
-            _ => Err(RecipeError::Kind),
+            _ => Err(UndoActionError::Kind),
         }
     }
 
-    fn owned(self) -> ThawRecipe {
+    fn owned(self) -> UndoAction {
         match self {
-            Self::Write { path, value } => ThawRecipe::Write { path: path.to_owned(), value: value.to_owned() },
-            Self::Cont { pid, start } => ThawRecipe::Cont { pid, start },
+            Self::Write { path, value } => UndoAction::Write { path: path.to_owned(), value: value.to_owned() },
+            Self::Cont { pid, start } => UndoAction::Cont { pid, start },
             Self::Http { socket, request } => {
-                ThawRecipe::Http { socket: socket.to_owned(), request: request.to_owned() }
+                UndoAction::Http { socket: socket.to_owned(), request: request.to_owned() }
             }
-            Self::Qmp { socket } => ThawRecipe::Qmp { socket: socket.to_owned() },
-            Self::PutBack { path, value } => ThawRecipe::PutBack { path: path.to_owned(), value: value.to_owned() },
+            Self::Qmp { socket } => UndoAction::Qmp { socket: socket.to_owned() },
+            Self::PutBack { path, value } => UndoAction::PutBack { path: path.to_owned(), value: value.to_owned() },
         }
     }
 }
 
 /// Decodes a field together with the separator behind it, whose place the closing zero takes at the latest.
-fn decode(field: &mut [u8]) -> Result<&CStr, RecipeError> {
+fn decode(field: &mut [u8]) -> Result<&CStr, UndoActionError> {
     let (mut read, mut write) = (0, 0);
     let end = field.len() - 1;
     while read < end {
         let escaped = field[read] == b'%';
         let byte = if escaped { hex(field.get(read + 1..read + 3))? } else { field[read] };
         if byte == 0 || !(escaped || byte.is_ascii_graphic()) {
-            return Err(RecipeError::Field);
+            return Err(UndoActionError::Field);
         }
         field[write] = byte;
         write += 1;
         read += if escaped { 3 } else { 1 };
     }
     if read != end || write == 0 {
-        return Err(RecipeError::Field);
+        return Err(UndoActionError::Field);
     }
     field[write] = 0;
-    CStr::from_bytes_with_nul(&field[..=write]).map_err(|_| RecipeError::Field)
+    CStr::from_bytes_with_nul(&field[..=write]).map_err(|_| UndoActionError::Field)
 }
 
-fn hex(digits: Option<&[u8]>) -> Result<u8, RecipeError> {
-    let value = |digit: u8| (digit as char).to_digit(16).and_then(|v| u8::try_from(v).ok()).ok_or(RecipeError::Field);
+fn hex(digits: Option<&[u8]>) -> Result<u8, UndoActionError> {
+    let value =
+        |digit: u8| (digit as char).to_digit(16).and_then(|v| u8::try_from(v).ok()).ok_or(UndoActionError::Field);
     match digits {
         Some(&[high, low]) => Ok(value(high)? << 4 | value(low)?),
-        _ => Err(RecipeError::Field),
+        _ => Err(UndoActionError::Field),
     }
 }
 
-fn number(field: &mut [u8]) -> Result<u64, RecipeError> {
+fn number(field: &mut [u8]) -> Result<u64, UndoActionError> {
     let digits = &field[..field.len() - 1];
-    let text = str::from_utf8(digits).map_err(|_| RecipeError::Field)?;
+    let text = str::from_utf8(digits).map_err(|_| UndoActionError::Field)?;
     // `parse` alone would take "+1", which is not what is displayed.
     if text.starts_with('+') {
-        return Err(RecipeError::Field);
+        return Err(UndoActionError::Field);
     }
-    text.parse().map_err(|_| RecipeError::Field)
+    text.parse().map_err(|_| UndoActionError::Field)
 }
 
-fn process(field: &mut [u8]) -> Result<Pid, RecipeError> {
+fn process(field: &mut [u8]) -> Result<Pid, UndoActionError> {
     let number = i32::try_from(number(field)?).ok().filter(|n| *n > 0);
-    number.and_then(Pid::from_raw).ok_or(RecipeError::Field)
+    number.and_then(Pid::from_raw).ok_or(UndoActionError::Field)
 }
 
-impl ThawRecipe {
+impl UndoAction {
     /// The same, borrowed: what [`execute_raw`](super::execute_raw) takes.
-    pub fn as_raw(&self) -> RawThaw<'_> {
+    pub fn as_raw(&self) -> RawUndoAction<'_> {
         match self {
-            Self::Write { path, value } => RawThaw::Write { path, value },
-            Self::Cont { pid, start } => RawThaw::Cont { pid: *pid, start: *start },
-            Self::Http { socket, request } => RawThaw::Http { socket, request },
-            Self::Qmp { socket } => RawThaw::Qmp { socket },
-            Self::PutBack { path, value } => RawThaw::PutBack { path, value },
+            Self::Write { path, value } => RawUndoAction::Write { path, value },
+            Self::Cont { pid, start } => RawUndoAction::Cont { pid: *pid, start: *start },
+            Self::Http { socket, request } => RawUndoAction::Http { socket, request },
+            Self::Qmp { socket } => RawUndoAction::Qmp { socket },
+            Self::PutBack { path, value } => RawUndoAction::PutBack { path, value },
         }
     }
 }
 
 /// The line without its newline.
-impl fmt::Display for ThawRecipe {
+impl fmt::Display for UndoAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Write { path, value } => write!(f, "thaw-write {} {}", Field(path), Field(value)),
@@ -208,12 +209,12 @@ impl fmt::Display for Field<'_> {
 }
 
 /// A line, with or without its newline.
-impl FromStr for ThawRecipe {
-    type Err = RecipeError;
+impl FromStr for UndoAction {
+    type Err = UndoActionError;
 
-    fn from_str(line: &str) -> Result<Self, RecipeError> {
+    fn from_str(line: &str) -> Result<Self, UndoActionError> {
         let mut line = format!("{}\n", line.strip_suffix('\n').unwrap_or(line)).into_bytes();
-        RawThaw::parse(&mut line).map(RawThaw::owned)
+        RawUndoAction::parse(&mut line).map(RawUndoAction::owned)
     }
 }
 
@@ -227,63 +228,63 @@ mod tests {
         prop::collection::vec(1u8.., 1..80).prop_map(|bytes| CString::new(bytes).unwrap())
     }
 
-    fn recipe() -> impl Strategy<Value = ThawRecipe> {
+    fn action() -> impl Strategy<Value = UndoAction> {
         prop_oneof![
-            (text(), text()).prop_map(|(path, value)| ThawRecipe::Write { path, value }),
+            (text(), text()).prop_map(|(path, value)| UndoAction::Write { path, value }),
             (1..i32::MAX, any::<u64>())
-                .prop_map(|(pid, start)| ThawRecipe::Cont { pid: Pid::from_raw(pid).unwrap(), start }),
-            (text(), text()).prop_map(|(socket, request)| ThawRecipe::Http { socket, request }),
-            text().prop_map(|socket| ThawRecipe::Qmp { socket }),
-            (text(), text()).prop_map(|(path, value)| ThawRecipe::PutBack { path, value }),
+                .prop_map(|(pid, start)| UndoAction::Cont { pid: Pid::from_raw(pid).unwrap(), start }),
+            (text(), text()).prop_map(|(socket, request)| UndoAction::Http { socket, request }),
+            text().prop_map(|socket| UndoAction::Qmp { socket }),
+            (text(), text()).prop_map(|(path, value)| UndoAction::PutBack { path, value }),
         ]
     }
 
     proptest! {
         #[test]
-        fn a_line_parses_to_the_recipe_it_was_made_from(recipe in recipe()) {
-            let line = recipe.to_string();
+        fn a_line_parses_to_the_recipe_it_was_made_from(action in action()) {
+            let line = action.to_string();
             prop_assert!(line.bytes().all(|b| b.is_ascii_graphic() || b == b' '), "{}", line);
-            prop_assert_eq!(line.parse::<ThawRecipe>().unwrap(), recipe);
+            prop_assert_eq!(line.parse::<UndoAction>().unwrap(), action);
         }
 
         #[test]
         fn any_bytes_are_a_recipe_or_an_error(mut line in prop::collection::vec(any::<u8>(), 0..60)) {
-            let _ = RawThaw::parse(&mut line);
+            let _ = RawUndoAction::parse(&mut line);
         }
 
         #[test]
         fn any_fields_are_a_recipe_or_an_error(line in "(thaw-(write|cont|http|qmp)|put-back)( [%0-9a-f/]{0,8}){0,3}") {
-            let _ = line.parse::<ThawRecipe>();
+            let _ = line.parse::<UndoAction>();
         }
     }
 
     #[test]
     fn the_text_is_as_documented() {
         let request = c"POST /x HTTP/1.1\r\n\r\n".to_owned();
-        let recipe = ThawRecipe::Http { socket: c"/run/a b%".to_owned(), request };
-        assert_eq!(recipe.to_string(), "thaw-http /run/a%20b%25 POST%20/x%20HTTP/1.1%0D%0A%0D%0A");
+        let action = UndoAction::Http { socket: c"/run/a b%".to_owned(), request };
+        assert_eq!(action.to_string(), "thaw-http /run/a%20b%25 POST%20/x%20HTTP/1.1%0D%0A%0D%0A");
     }
 
     #[test]
     fn what_is_not_a_recipe_is_refused() {
         for (line, error) in [
-            ("", RecipeError::Kind),
-            ("umount /x", RecipeError::Kind),
-            ("thaw-qmp", RecipeError::Kind),
-            ("thaw-qmp a b", RecipeError::Fields),
-            ("thaw-write a", RecipeError::Fields),
-            ("thaw-write a b c", RecipeError::Fields),
-            ("thaw-cont 0 1", RecipeError::Field),
-            ("thaw-cont 1 +1", RecipeError::Field),
-            ("thaw-cont 99999999999 1", RecipeError::Field),
-            ("thaw-qmp %", RecipeError::Field),
-            ("thaw-qmp %4", RecipeError::Field),
-            ("thaw-qmp %00", RecipeError::Field),
-            ("thaw-qmp a\tb", RecipeError::Field),
-            ("thaw-write  b", RecipeError::Field),
+            ("", UndoActionError::Kind),
+            ("umount /x", UndoActionError::Kind),
+            ("thaw-qmp", UndoActionError::Kind),
+            ("thaw-qmp a b", UndoActionError::Fields),
+            ("thaw-write a", UndoActionError::Fields),
+            ("thaw-write a b c", UndoActionError::Fields),
+            ("thaw-cont 0 1", UndoActionError::Field),
+            ("thaw-cont 1 +1", UndoActionError::Field),
+            ("thaw-cont 99999999999 1", UndoActionError::Field),
+            ("thaw-qmp %", UndoActionError::Field),
+            ("thaw-qmp %4", UndoActionError::Field),
+            ("thaw-qmp %00", UndoActionError::Field),
+            ("thaw-qmp a\tb", UndoActionError::Field),
+            ("thaw-write  b", UndoActionError::Field),
         ] {
-            assert_eq!(line.parse::<ThawRecipe>(), Err(error), "{line:?}");
+            assert_eq!(line.parse::<UndoAction>(), Err(error), "{line:?}");
         }
-        assert_eq!(RawThaw::parse(&mut b"thaw-qmp a".to_vec()), Err(RecipeError::Newline));
+        assert_eq!(RawUndoAction::parse(&mut b"thaw-qmp a".to_vec()), Err(UndoActionError::Newline));
     }
 }

@@ -6,9 +6,9 @@
 use std::ops::Range;
 
 use super::config::{ModelConfig, Placement};
-use super::direct::Luns;
+use super::direct_mapping::DirectMapping;
 use super::op::FileKey;
-use super::packed::Disk;
+use super::packed_mapping::PackedMapping;
 use crate::seed::DrawKey;
 use crate::units::{BLOCK_BYTES, ByteRange};
 
@@ -17,12 +17,12 @@ const DISK: FileKey = FileKey { dev: u64::MAX, ino: u64::MAX };
 
 /// What a write newly takes.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(super) struct ProvisionPlan {
     /// The grains, in the order in which they are provisioned.
     pub(super) fresh: Vec<u64>,
     /// Of which the first so many have data already (cold volumes).
     pub(super) cold: usize,
-    /// Blocks (packed).
+    /// BlockAllocator (packed).
     pub(super) blocks: u64,
     /// Whose grains.
     pub(super) identity: u64,
@@ -30,7 +30,7 @@ pub(super) struct Plan {
     pub(super) epoch: u32,
 }
 
-impl Plan {
+impl ProvisionPlan {
     fn clear(&mut self) {
         self.fresh.clear();
         (self.cold, self.blocks, self.identity, self.epoch) = (0, 0, 0, 0);
@@ -67,18 +67,18 @@ pub(super) struct Freed {
     pub(super) indices: Vec<Range<u64>>,
 }
 
-/// The books of a volume.
+/// Maps file data to provisioned grains.
 #[derive(Debug)]
-pub(super) enum Ledger {
-    Direct(Luns),
-    Packed(Disk),
+pub(super) enum Mapping {
+    Direct(DirectMapping),
+    Packed(PackedMapping),
 }
 
-impl Ledger {
+impl Mapping {
     pub(super) fn new(config: &ModelConfig) -> Self {
         match config.placement {
-            Placement::Direct => Self::Direct(Luns::new(config.grain, config.cold)),
-            Placement::Packed => Self::Packed(Disk::new(config.grain, config.cold)),
+            Placement::Direct => Self::Direct(DirectMapping::new(config.grain, config.cold)),
+            Placement::Packed => Self::Packed(PackedMapping::new(config.grain, config.cold)),
         }
     }
 
@@ -107,7 +107,7 @@ impl Ledger {
     }
 
     /// What a write to `range` would newly take, into `plan`.
-    pub(super) fn plan(&self, file: FileKey, range: ByteRange, plan: &mut Plan) {
+    pub(super) fn plan(&self, file: FileKey, range: ByteRange, plan: &mut ProvisionPlan) {
         plan.clear();
         match self {
             Self::Direct(luns) => luns.plan(file, range, plan),
@@ -115,7 +115,7 @@ impl Ledger {
         }
     }
 
-    pub(super) fn commit(&mut self, file: FileKey, range: ByteRange, plan: &Plan) {
+    pub(super) fn commit(&mut self, file: FileKey, range: ByteRange, plan: &ProvisionPlan) {
         match self {
             Self::Direct(luns) => luns.commit(file, range),
             Self::Packed(disk) => disk.commit(file, range, plan),

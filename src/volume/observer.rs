@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::freezer::Freezer;
 use super::state::StateStore;
+use super::stun_freezer::StunFreezer;
 use crate::engine::{EngineStatus, HoldTimes, Observer};
 use crate::model::{Penalty, PoolUse};
 use crate::telemetry::event::{EventBody, OpKind};
@@ -87,16 +87,16 @@ struct Totals {
 
 /// The observer of a volume's engine.
 #[derive(Debug)]
-pub(super) struct Witness {
+pub(super) struct VolumeObserver {
     pub(super) log: EventLog,
     pub(super) metrics: Metrics,
     state: Arc<StateStore>,
-    freezer: Arc<Freezer>,
+    freezer: Arc<StunFreezer>,
     totals: Totals,
 }
 
-impl Witness {
-    pub(super) fn new(log: EventLog, state: Arc<StateStore>, freezer: Arc<Freezer>) -> Self {
+impl VolumeObserver {
+    pub(super) fn new(log: EventLog, state: Arc<StateStore>, freezer: Arc<StunFreezer>) -> Self {
         Self { log, metrics: Metrics::new(), state, freezer, totals: Totals::default() }
     }
 
@@ -131,7 +131,7 @@ impl Witness {
     }
 }
 
-impl Observer for Witness {
+impl Observer for VolumeObserver {
     fn event(&self, body: EventBody) {
         self.log.emit(body);
     }

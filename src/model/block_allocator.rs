@@ -9,8 +9,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::free_space_map::FreeSpaceMap;
 use super::grains::GrainSet;
-use super::runs::RunSet;
 use crate::units::GrainSize;
 
 /// Where data that was there at mount begins, in blocks: past anything that 64-bit offsets can fill.
@@ -19,7 +19,7 @@ const REGION_BLOCK: u64 = 1 << 52;
 /// A packed volume, saved: the numbers that the next session goes on with. Files are not in it: they are what the
 /// backing says they are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct DiskBook {
+pub(super) struct AllocatorCheckpoint {
     next_grain: u64,
     region_next: u64,
     free: Vec<(u64, u64)>,
@@ -28,12 +28,12 @@ pub(super) struct DiskBook {
 
 /// The virtual disk's blocks and grains.
 #[derive(Debug)]
-pub(super) struct Blocks {
+pub(super) struct BlockAllocator {
     grain_blocks: u64,
     /// Whether what was there at mount counts as not provisioned.
     cold: bool,
     /// Provisioned blocks that no file uses.
-    free: RunSet,
+    free: FreeSpaceMap,
     /// Grains that were used once and are not provisioned.
     discarded: GrainSet,
     /// The first grain that was never used.
@@ -44,13 +44,13 @@ pub(super) struct Blocks {
     warmed: GrainSet,
 }
 
-impl Blocks {
+impl BlockAllocator {
     pub(super) fn new(grain: GrainSize, cold: bool) -> Self {
         let grain_blocks = grain.blocks();
         Self {
             grain_blocks,
             cold,
-            free: RunSet::default(),
+            free: FreeSpaceMap::default(),
             discarded: GrainSet::default(),
             next_grain: 0,
             region_next: REGION_BLOCK.div_ceil(grain_blocks) * grain_blocks,
@@ -160,8 +160,8 @@ impl Blocks {
         }
     }
 
-    pub(super) fn save(&self) -> DiskBook {
-        DiskBook {
+    pub(super) fn save(&self) -> AllocatorCheckpoint {
+        AllocatorCheckpoint {
             next_grain: self.next_grain,
             region_next: self.region_next,
             free: self.free.iter().map(|run| (run.start, run.end)).collect(),
@@ -170,15 +170,15 @@ impl Blocks {
     }
 
     /// Goes on where an earlier session ended. A cold volume keeps only the numbers of what was used.
-    pub(super) fn restore(&mut self, book: &DiskBook) {
-        self.next_grain = book.next_grain;
-        self.region_next = self.region_next.max(book.region_next);
+    pub(super) fn restore(&mut self, saved: &AllocatorCheckpoint) {
+        self.next_grain = saved.next_grain;
+        self.region_next = self.region_next.max(saved.region_next);
         if self.cold {
             return;
         }
-        self.discarded = GrainSet::from_runs(&book.discarded);
+        self.discarded = GrainSet::from_runs(&saved.discarded);
         let mut last = 0;
-        for &(start, end) in &book.free {
+        for &(start, end) in &saved.free {
             if last <= start && start < end {
                 self.free.insert(start..end);
                 last = end;

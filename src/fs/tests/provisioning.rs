@@ -1,4 +1,4 @@
-//! What the books of the pool are told, and when.
+//! What the provisioning tracker is told, and when.
 
 use super::*;
 
@@ -7,12 +7,12 @@ fn a_new_file_is_created_and_removed_once() {
     let w = World::new();
     let (node, fh) = w.create("a");
     w.write(node, fh, 0, b"data").unwrap();
-    assert_eq!(w.books.take(), [Told::Created(node)]);
+    assert_eq!(w.tracker.take(), [Told::Created(node)]);
     w.unlink(ROOT, "a").unwrap();
     w.fs.forget(node, 1);
-    assert_eq!(w.books.take(), [], "it is still open");
+    assert_eq!(w.tracker.take(), [], "it is still open");
     w.fs.release(fh);
-    assert_eq!(w.books.take(), [Told::Removed(node, 0)]);
+    assert_eq!(w.tracker.take(), [Told::Removed(node, 0)]);
 }
 
 #[test]
@@ -23,10 +23,10 @@ fn a_file_that_was_there_is_learned_before_its_first_write_only() {
     let fh = w.open(node, RDWR).unwrap();
     w.read(node, fh, 0, 100).unwrap();
     w.getattr(node, None).unwrap();
-    assert_eq!(w.books.take(), []);
+    assert_eq!(w.tracker.take(), []);
     w.write(node, fh, 8192, b"x").unwrap();
     w.write(node, fh, 8193, b"x").unwrap();
-    assert_eq!(w.books.take(), [Told::Learned(node, vec![ByteRange::at(0, 8192)])]);
+    assert_eq!(w.tracker.take(), [Told::Learned(node, vec![ByteRange::at(0, 8192)])]);
 }
 
 #[test]
@@ -35,9 +35,9 @@ fn reads_learn_if_they_are_to_pay() {
     std::fs::write(w.backing("a"), [1; 4096]).unwrap();
     let node = w.find("a").attr.ino;
     let fh = w.open(node, RDONLY).unwrap();
-    w.books.learned_reads.store(true, Ordering::Relaxed);
+    w.tracker.learned_reads.store(true, Ordering::Relaxed);
     w.read(node, fh, 0, 100).unwrap();
-    assert_eq!(w.books.take(), [Told::Learned(node, vec![ByteRange::at(0, 4096)])]);
+    assert_eq!(w.tracker.take(), [Told::Learned(node, vec![ByteRange::at(0, 4096)])]);
 }
 
 #[test]
@@ -47,11 +47,11 @@ fn truncation_learns_then_frees() {
     let node = w.find("a").attr.ino;
     w.truncate(node, 4096).unwrap();
     let learned = Told::Learned(node, vec![ByteRange::at(0, 8192)]);
-    assert_eq!(w.books.take(), [learned, Told::Freed(node, ByteRange::from(4096))]);
+    assert_eq!(w.tracker.take(), [learned, Told::Freed(node, ByteRange::from(4096))]);
     w.open(node, RDWR | TRUNC).unwrap();
-    assert_eq!(w.books.take(), [Told::Freed(node, ByteRange::from(0))]);
+    assert_eq!(w.tracker.take(), [Told::Freed(node, ByteRange::from(0))]);
     w.create_as(DAEMON, "a", 0o644, 0, RDWR | TRUNC).unwrap();
-    assert_eq!(w.books.take(), [Told::Freed(node, ByteRange::from(0))]);
+    assert_eq!(w.tracker.take(), [Told::Freed(node, ByteRange::from(0))]);
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_file_that_was_never_learned_tells_its_size_when_it_goes() {
     let node = w.find("a").attr.ino;
     w.unlink(ROOT, "a").unwrap();
     w.fs.forget(node, 1);
-    assert_eq!(w.books.take(), [Told::Removed(node, 8192)]);
+    assert_eq!(w.tracker.take(), [Told::Removed(node, 8192)]);
 }
 
 #[test]
@@ -72,12 +72,12 @@ fn a_file_goes_with_its_last_name() {
     w.link(node, ROOT, "b").unwrap();
     w.unlink(ROOT, "a").unwrap();
     w.fs.forget(node, 2);
-    assert_eq!(w.books.take(), [Told::Created(node)]);
+    assert_eq!(w.tracker.take(), [Told::Created(node)]);
     assert_eq!(w.find("b").attr.ino, node);
     w.unlink(ROOT, "b").unwrap();
     w.fs.forget(node, 1);
     // Forgotten once, it is not known to have been created here: its size is told (0 bytes).
-    assert_eq!(w.books.take(), [Told::Removed(node, 0)]);
+    assert_eq!(w.tracker.take(), [Told::Removed(node, 0)]);
 }
 
 #[test]
@@ -85,12 +85,12 @@ fn what_is_renamed_over_is_gone() {
     let w = World::new();
     let ((new, new_fh), (old, old_fh)) = (w.create("new"), w.create("old"));
     w.fs.release(new_fh);
-    w.books.take();
+    w.tracker.take();
     w.rename((ROOT, "new"), (ROOT, "old"), 0).unwrap();
     w.fs.forget(old, 1);
-    assert_eq!(w.books.take(), []);
+    assert_eq!(w.tracker.take(), []);
     w.fs.release(old_fh);
-    assert_eq!(w.books.take(), [Told::Removed(old, 0)]);
+    assert_eq!(w.tracker.take(), [Told::Removed(old, 0)]);
     assert_eq!(w.find("old").attr.ino, new);
 }
 
@@ -103,10 +103,10 @@ fn copies_and_allocations_learn_the_target() {
     let (from, to) = (w.open(a, RDONLY).unwrap(), w.open(b, RDWR).unwrap());
     let end = |fh| CopyEnd { fh, offset: 0 };
     assert_eq!(ask(|r| w.fs.copy_file_range(DAEMON, end(from), end(to), 4096, r)), Ok(4096));
-    assert_eq!(w.books.take(), [Told::Learned(b, vec![])]);
+    assert_eq!(w.tracker.take(), [Told::Learned(b, vec![])]);
     let fh = w.open(a, RDWR).unwrap();
     ask(|r| w.fs.fallocate(DAEMON, a, fh, 0, 8192, 0, r)).unwrap();
-    assert_eq!(w.books.take(), [Told::Learned(a, vec![ByteRange::at(0, 4096)])]);
+    assert_eq!(w.tracker.take(), [Told::Learned(a, vec![ByteRange::at(0, 4096)])]);
 }
 
 #[test]
@@ -118,14 +118,14 @@ fn an_identity_is_of_the_path_and_the_same_in_every_session() {
             std::fs::write(w.backing(path), "x").unwrap();
             w.truncate(w.find(path).attr.ino, 0).unwrap();
         }
-        std::mem::take(&mut *w.books.identities.lock())
+        std::mem::take(&mut *w.tracker.identities.lock())
     };
     let (first, second) = (identities(["a", "d/a"]), identities(["d/a", "a"]));
     assert_eq!((first[0], first[1]), (second[1], second[0]));
     assert_ne!(first[0], first[1]);
     let w = World::new();
     w.create("a");
-    assert_eq!(w.books.identities.lock()[0], first[0], "made or found: the same");
+    assert_eq!(w.tracker.identities.lock()[0], first[0], "made or found: the same");
 }
 
 #[test]
@@ -140,5 +140,5 @@ fn only_one_of_many_writers_learns() {
             scope.spawn(move || w.write(node, fh, n * 100, b"x").unwrap());
         }
     });
-    assert_eq!(w.books.take(), [Told::Learned(node, vec![ByteRange::at(0, 4096)])]);
+    assert_eq!(w.tracker.take(), [Told::Learned(node, vec![ByteRange::at(0, 4096)])]);
 }

@@ -1,4 +1,4 @@
-//! Runs of blocks, and a sequence of them coded in few bytes.
+//! ExtentIter of blocks, and a sequence of them coded in few bytes.
 //!
 //! Must not know: how sequences are kept in order, or what an address means. Invariant: what is read is what was coded, for any runs
 //! whose ends fit in 64 bits.
@@ -13,9 +13,9 @@
 
 use std::ops::Range;
 
-/// Blocks of a file that lie one after the other on the virtual disk.
+/// BlockAllocator of a file that lie one after the other on the virtual disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Run {
+pub(super) struct Extent {
     /// First block in the file.
     pub(super) block: u64,
     /// Its address on the virtual disk, in blocks.
@@ -24,7 +24,7 @@ pub(super) struct Run {
     pub(super) len: u64,
 }
 
-impl Run {
+impl Extent {
     /// The first block behind it.
     pub(super) const fn end(self) -> u64 {
         self.block.saturating_add(self.len)
@@ -56,7 +56,7 @@ const LONGEST: usize = 24;
 
 /// How the records of a sequence are to be read.
 #[derive(Debug, Clone, Copy, Default)]
-struct Shape {
+struct RecordLayout {
     /// What addresses are counted from; if they have no width, how far each is from its block (modulo 2^64).
     base: u64,
     /// If lengths have no width, the one that all have.
@@ -69,27 +69,27 @@ struct Shape {
     len_width: Width,
 }
 
-/// Runs in order, coded.
+/// ExtentIter in order, coded.
 #[derive(Debug, Default)]
-pub(super) struct Coded {
+pub(super) struct EncodedExtents {
     bytes: Box<[u8]>,
-    shape: Shape,
+    shape: RecordLayout,
 }
 
 /// A sequence, given the first run's block.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Runs<'a> {
+pub(super) struct ExtentIter<'a> {
     bytes: &'a [u8],
-    shape: Shape,
+    shape: RecordLayout,
     /// What blocks are counted from (modulo 2^64).
     origin: u64,
 }
 
-impl Coded {
+impl EncodedExtents {
     /// Codes `runs`, which are in order.
-    pub(super) fn new(runs: &[Run]) -> Self {
+    pub(super) fn new(runs: &[Extent]) -> Self {
         let Some(first) = runs.first() else { return Self::default() };
-        let shape = Shape::of(runs, first);
+        let shape = RecordLayout::of(runs, first);
         let mut bytes = Vec::with_capacity(runs.len() * shape.stride());
         for run in runs {
             let record = shape.record(first.block, *run);
@@ -105,20 +105,21 @@ impl Coded {
     }
 
     /// The runs, of which the first begins at `first`.
-    pub(super) fn runs(&self, first: u64) -> Runs<'_> {
-        let mut runs = Runs { bytes: &self.bytes, shape: self.shape, origin: 0 };
+    pub(super) fn runs(&self, first: u64) -> ExtentIter<'_> {
+        let mut runs = ExtentIter { bytes: &self.bytes, shape: self.shape, origin: 0 };
         runs.origin = first.wrapping_sub(runs.get(0).map_or(0, |run| run.block));
         runs
     }
 
     /// Puts at most two runs in place of those at `gone`.
-    pub(super) fn replace(&mut self, first: u64, gone: &Range<usize>, put: &[Run]) {
+    pub(super) fn replace(&mut self, first: u64, gone: &Range<usize>, put: &[Extent]) {
         debug_assert!(put.len() <= 2, "not all are put in");
         let runs = self.runs(first);
         let records = [put.first(), put.get(1)].map(|run| run.map(|run| self.shape.record(runs.origin, *run)));
         let fits = !self.bytes.is_empty() && records.iter().flatten().all(Option::is_some);
         if fits {
-            let [a, b] = records.each_ref().map(|record| record.iter().flatten().next().map_or(&[][..], Record::bytes));
+            let [a, b] =
+                records.each_ref().map(|record| record.iter().flatten().next().map_or(&[][..], EncodedRecord::bytes));
             let stride = self.shape.stride();
             let (head, tail) = (self.bytes.get(..gone.start * stride), self.bytes.get(gone.end * stride..));
             self.bytes = [head.unwrap_or_default(), a, b, tail.unwrap_or_default()].concat().into_boxed_slice();
@@ -129,29 +130,29 @@ impl Coded {
     }
 }
 
-impl Runs<'_> {
+impl ExtentIter<'_> {
     pub(super) fn count(&self) -> usize {
         self.bytes.len().checked_div(self.shape.stride()).unwrap_or(0)
     }
 
     /// The n-th run.
-    pub(super) fn get(&self, n: usize) -> Option<Run> {
-        let Shape { base, len, shift, block_width, addr_width, len_width } = self.shape;
+    pub(super) fn get(&self, n: usize) -> Option<Extent> {
+        let RecordLayout { base, len, shift, block_width, addr_width, len_width } = self.shape;
         let record = self.bytes.get(n * self.shape.stride()..).filter(|record| !record.is_empty())?;
         let number = |at: Width, width: Width| load(record, at, width) << shift;
         let block = self.origin.wrapping_add(number(0, block_width));
         let addr = if addr_width == 0 { block } else { number(block_width, addr_width) }.wrapping_add(base);
         let len = if len_width == 0 { len } else { number(block_width + addr_width, len_width) };
-        Some(Run { block, addr, len })
+        Some(Extent { block, addr, len })
     }
 
     /// All of them.
-    pub(super) fn iter(self) -> impl Iterator<Item = Run> {
+    pub(super) fn iter(self) -> impl Iterator<Item = Extent> {
         self.range(0..self.count())
     }
 
     /// Those at these places.
-    pub(super) fn range(self, places: Range<usize>) -> impl Iterator<Item = Run> {
+    pub(super) fn range(self, places: Range<usize>) -> impl Iterator<Item = Extent> {
         places.map_while(move |n| self.get(n))
     }
 
@@ -172,21 +173,21 @@ impl Runs<'_> {
     }
 }
 
-impl Shape {
+impl RecordLayout {
     /// The narrowest in which `runs` fit, counted from the `first` one's block.
-    fn of(runs: &[Run], first: &Run) -> Self {
-        let far = |run: &Run| run.addr.wrapping_sub(run.block);
+    fn of(runs: &[Extent], first: &Extent) -> Self {
+        let far = |run: &Extent| run.addr.wrapping_sub(run.block);
         let as_far = runs.iter().all(|run| far(run) == far(first));
         let as_long = runs.iter().all(|run| run.len == first.len);
         let (least, most) =
             runs.iter().fold((u64::MAX, 0), |(least, most), run| (least.min(run.addr), most.max(run.addr)));
-        let bits = |run: &Run| {
+        let bits = |run: &Extent| {
             let addr = if as_far { 0 } else { run.addr - least };
             run.block.wrapping_sub(first.block) | addr | run.len
         };
         let shift = runs.iter().map(bits).fold(0, |all, bits| all | bits).trailing_zeros().min(63);
         let widest =
-            |numbers: &dyn Fn(&Run) -> u64| runs.iter().map(numbers).max().map_or(0, |most| width(most >> shift));
+            |numbers: &dyn Fn(&Extent) -> u64| runs.iter().map(numbers).max().map_or(0, |most| width(most >> shift));
         let mut shape = Self {
             base: least,
             len: if as_long { first.len } else { 0 },
@@ -210,8 +211,8 @@ impl Shape {
     }
 
     /// The record of a run, if it fits.
-    fn record(&self, origin: u64, run: Run) -> Option<Record> {
-        let mut record = Record { bytes: [0; LONGEST], used: 0 };
+    fn record(&self, origin: u64, run: Extent) -> Option<EncodedRecord> {
+        let mut record = EncodedRecord { bytes: [0; LONGEST], used: 0 };
         record.push(self.units(run.block.wrapping_sub(origin))?, self.block_width)?;
         if self.addr_width > 0 {
             record.push(self.units(run.addr.checked_sub(self.base)?)?, self.addr_width)?;
@@ -234,12 +235,12 @@ impl Shape {
 
 /// One run, coded.
 #[derive(Debug, Clone, Copy)]
-struct Record {
+struct EncodedRecord {
     bytes: [u8; LONGEST],
     used: usize,
 }
 
-impl Record {
+impl EncodedRecord {
     fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.used).unwrap_or_default()
     }
@@ -281,15 +282,15 @@ mod tests {
         prop_oneof![0..300_u64, (0..5_000_u64).prop_map(|n| n * 16), (0..=most.ilog2()).prop_map(|n| 1 << n), 0..=most]
     }
 
-    /// Runs that follow each other: gap, address, length.
-    fn runs() -> impl Strategy<Value = Vec<Run>> {
+    /// ExtentIter that follow each other: gap, address, length.
+    fn runs() -> impl Strategy<Value = Vec<Extent>> {
         let len = prop_oneof![3 => Just(16_u64), 1 => number(1 << 40).prop_map(|len| len.max(1))];
         let far = (any::<bool>(), number(1 << 60)).prop_map(|(is_same, far)| if is_same { 7 } else { far });
         let one = (number(1 << 55), prop_oneof![number(u64::MAX / 2).prop_map(Ok), far.prop_map(Err)], len);
         (number(u64::MAX / 2), prop::collection::vec(one, 1..20)).prop_map(|(mut block, parts)| {
             let run = |(gap, place, len): (u64, Result<u64, u64>, u64)| {
                 block += gap;
-                let run = Run { block, addr: place.unwrap_or_else(|far| block.wrapping_add(far) / 2), len };
+                let run = Extent { block, addr: place.unwrap_or_else(|far| block.wrapping_add(far) / 2), len };
                 block += len;
                 run
             };
@@ -300,7 +301,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_was_coded_is_read(all in runs(), other in runs(), ends in any::<(u8, u8)>(), puts in 0..3_usize) {
-            let mut coded = Coded::new(&all);
+            let mut coded = EncodedExtents::new(&all);
             let first = all[0].block;
             prop_assert_eq!(coded.runs(first).iter().collect::<Vec<_>>(), &all[..]);
             prop_assert_eq!(coded.runs(first).get(all.len()), None);
@@ -312,7 +313,7 @@ mod tests {
             // Any runs in place of any; that they are out of order then matters to nobody here.
             let start = usize::from(ends.0) % all.len();
             let gone = start..start.max(all.len() - usize::from(ends.1) % all.len());
-            let put: Vec<Run> = other.into_iter().take(puts).collect();
+            let put: Vec<Extent> = other.into_iter().take(puts).collect();
             coded.replace(first, &gone, &put);
             let mut expected = all;
             expected.splice(gone, put);
@@ -324,20 +325,20 @@ mod tests {
         }
     }
 
-    fn scattered(count: u64, grain: u64) -> Vec<Run> {
-        let run = |n: u64| Run { block: 700 + n * grain, addr: n * 7_919 % 100_003 * 70 * grain, len: grain };
+    fn scattered(count: u64, grain: u64) -> Vec<Extent> {
+        let run = |n: u64| Extent { block: 700 + n * grain, addr: n * 7_919 % 100_003 * 70 * grain, len: grain };
         (0..count).map(run).collect()
     }
 
     #[test]
     fn a_random_grain_takes_four_bytes() {
-        assert_eq!(Coded::new(&scattered(100, 16)).size(), 400);
-        assert_eq!(Coded::new(&scattered(100, 256)).size(), 400);
+        assert_eq!(EncodedExtents::new(&scattered(100, 16)).size(), 400);
+        assert_eq!(EncodedExtents::new(&scattered(100, 256)).size(), 400);
     }
 
     #[test]
     fn runs_that_are_as_far_from_their_blocks_take_no_address() {
-        let runs: Vec<Run> = (0..100).map(|n| Run { block: n * 32, addr: (1 << 52) + n * 32, len: 16 }).collect();
-        assert_eq!(Coded::new(&runs).size(), 100);
+        let runs: Vec<Extent> = (0..100).map(|n| Extent { block: n * 32, addr: (1 << 52) + n * 32, len: 16 }).collect();
+        assert_eq!(EncodedExtents::new(&runs).size(), 100);
     }
 }

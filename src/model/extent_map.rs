@@ -3,7 +3,7 @@
 //! Must not know: what an address means, how runs are coded. Invariants: runs do not overlap, neighbours that go on in both block and
 //! address are one run, no chunk is empty, and each chunk's key is the first block of its first run.
 //!
-//! Memory: what a run's record takes ([`super::coded`]), 4 bytes if a file is filled grain by grain at random, and about 90 bytes
+//! Memory: what a run's record takes ([`super::extent_codec`]), 4 bytes if a file is filled grain by grain at random, and about 90 bytes
 //! for each chunk: its place in the index, what the allocator rounds up. A chunk of more than [`LIMIT`] bytes is split; one
 //! that shrinks below a quarter of that is merged with a neighbour if both fit in three quarters. So chunks of a file that is
 //! written at random are on average 0.7 full, and two neighbours that shrank are never both nearly empty.
@@ -14,21 +14,21 @@ use std::collections::BTreeMap;
 use std::iter;
 use std::ops::{Bound, Range};
 
-use super::coded::{Coded, Run};
+use super::extent_codec::{EncodedExtents, Extent};
 
 /// Bytes of a chunk: about 100 runs.
 pub(super) const LIMIT: usize = 512;
 
-/// Runs in order; `MAX` is what a chunk may have of bytes.
+/// ExtentIter in order; `MAX` is what a chunk may have of bytes.
 #[derive(Debug, Default)]
-pub(super) struct RunMap<const MAX: usize = LIMIT> {
+pub(super) struct ExtentMap<const MAX: usize = LIMIT> {
     /// First block of the first run -> runs.
-    chunks: BTreeMap<u64, Coded>,
+    chunks: BTreeMap<u64, EncodedExtents>,
 }
 
-impl<const MAX: usize> RunMap<MAX> {
+impl<const MAX: usize> ExtentMap<MAX> {
     /// Of these runs.
-    pub(super) fn of(runs: impl IntoIterator<Item = Run>) -> Self {
+    pub(super) fn of(runs: impl IntoIterator<Item = Extent>) -> Self {
         let mut map = Self { chunks: BTreeMap::new() };
         for run in runs {
             map.insert(run);
@@ -37,7 +37,7 @@ impl<const MAX: usize> RunMap<MAX> {
     }
 
     /// The runs, from the one that reaches into `block` or begins behind it.
-    pub(super) fn runs_from(&self, block: u64) -> impl Iterator<Item = Run> + '_ {
+    pub(super) fn runs_from(&self, block: u64) -> impl Iterator<Item = Extent> + '_ {
         let here = self.chunks.range(..=block).next_back().map(|(&key, chunk)| (key, chunk.runs(key)));
         let first = here.map(|(_, runs)| {
             let at = runs.before(block.saturating_add(1)).saturating_sub(1);
@@ -61,7 +61,7 @@ impl<const MAX: usize> RunMap<MAX> {
     }
 
     /// The first run.
-    pub(super) fn first(&self) -> Option<Run> {
+    pub(super) fn first(&self) -> Option<Extent> {
         self.chunks.iter().next().and_then(|(&key, chunk)| chunk.runs(key).get(0))
     }
 
@@ -76,7 +76,7 @@ impl<const MAX: usize> RunMap<MAX> {
     }
 
     /// Adds a run in a gap; the whole run that it is part of now.
-    pub(super) fn insert(&mut self, run: Run) -> Run {
+    pub(super) fn insert(&mut self, run: Extent) -> Extent {
         let Some((&key, chunk)) = self.chunks.range_mut(..=run.block).next_back() else {
             return self.insert_before_all(run);
         };
@@ -84,7 +84,7 @@ impl<const MAX: usize> RunMap<MAX> {
         self.settle_inserted(key, &inserted)
     }
 
-    fn insert_before_all(&mut self, run: Run) -> Run {
+    fn insert_before_all(&mut self, run: Extent) -> Extent {
         let key = self.chunks.keys().next().copied().unwrap_or(run.block);
         let inserted = Inserted::into(self.chunks.entry(key).or_default(), key, run);
         if inserted.whole.block != key
@@ -96,7 +96,7 @@ impl<const MAX: usize> RunMap<MAX> {
     }
 
     /// What a chunk may need after a run was added.
-    fn settle_inserted(&mut self, key: u64, inserted: &Inserted) -> Run {
+    fn settle_inserted(&mut self, key: u64, inserted: &Inserted) -> Extent {
         let &Inserted { whole, is_last, before, size } = inserted;
         if size > MAX || size < before {
             self.settle(key, before);
@@ -105,7 +105,7 @@ impl<const MAX: usize> RunMap<MAX> {
     }
 
     /// Joins the last run of a chunk with the first one of the next, if that goes on where it ends.
-    fn join_behind(&mut self, run: Run) -> Run {
+    fn join_behind(&mut self, run: Extent) -> Extent {
         let next = self.chunks.get(&run.end()).and_then(|chunk| chunk.runs(run.end()).get(0));
         let joined = next.and_then(|next| run.join(next));
         if let Some(joined) = joined {
@@ -128,7 +128,7 @@ impl<const MAX: usize> RunMap<MAX> {
         if blocks.is_empty() {
             return;
         }
-        let in_them = |run: &Run| run.block < blocks.end;
+        let in_them = |run: &Extent| run.block < blocks.end;
         let Some(first) = self.runs_from(blocks.start).next().filter(in_them) else { return };
         let last = self.runs_from(blocks.end - 1).next().filter(in_them);
         let rests = [first.clip(&(0..blocks.start)), last.and_then(|run| run.clip(&(blocks.end..u64::MAX)))];
@@ -141,7 +141,7 @@ impl<const MAX: usize> RunMap<MAX> {
     }
 
     /// Puts at most two runs in place of those that begin in `blocks`.
-    fn replace(&mut self, blocks: &Range<u64>, put: &[Run]) {
+    fn replace(&mut self, blocks: &Range<u64>, put: &[Extent]) {
         let Some(key) = self.key_near(blocks.start) else { return };
         let behind = self.drop_behind(key, blocks);
         let here = self.replace_in(key, blocks, put);
@@ -151,7 +151,7 @@ impl<const MAX: usize> RunMap<MAX> {
     }
 
     /// The same in one chunk, which goes if nothing is left of it. Its key from then on, and how many bytes it had.
-    fn replace_in(&mut self, key: u64, blocks: &Range<u64>, put: &[Run]) -> Option<(u64, usize)> {
+    fn replace_in(&mut self, key: u64, blocks: &Range<u64>, put: &[Extent]) -> Option<(u64, usize)> {
         let chunk = self.chunks.get_mut(&key)?;
         let (runs, before) = (chunk.runs(key), chunk.size());
         let gone = runs.before(blocks.start)..runs.before(blocks.end);
@@ -178,7 +178,7 @@ impl<const MAX: usize> RunMap<MAX> {
 
     /// Splits a chunk that grew too large, merges one that shrank to little: it had `before` bytes.
     fn settle(&mut self, key: u64, before: usize) {
-        let Some(size) = self.chunks.get(&key).map(Coded::size) else { return };
+        let Some(size) = self.chunks.get(&key).map(EncodedExtents::size) else { return };
         if size > MAX {
             self.split(key);
         } else if size < MAX / 4 && size < before {
@@ -190,11 +190,11 @@ impl<const MAX: usize> RunMap<MAX> {
     fn split(&mut self, key: u64) {
         let is_last = self.chunks.keys().next_back() == Some(&key);
         let Some(chunk) = self.chunks.get_mut(&key) else { return };
-        let runs: Vec<Run> = chunk.runs(key).iter().collect();
+        let runs: Vec<Extent> = chunk.runs(key).iter().collect();
         let (head, tail) = runs.split_at(if is_last { runs.len() * 7 / 8 } else { runs.len() / 2 });
         if let (false, Some(first)) = (head.is_empty(), tail.first()) {
-            *chunk = Coded::new(head);
-            self.chunks.insert(first.block, Coded::new(tail));
+            *chunk = EncodedExtents::new(head);
+            self.chunks.insert(first.block, EncodedExtents::new(tail));
         }
     }
 
@@ -213,7 +213,7 @@ impl<const MAX: usize> RunMap<MAX> {
         if a.size() + b.size() > limit {
             return false;
         }
-        let both = Coded::new(&a.runs(first).iter().chain(b.runs(second).iter()).collect::<Vec<_>>());
+        let both = EncodedExtents::new(&a.runs(first).iter().chain(b.runs(second).iter()).collect::<Vec<_>>());
         if both.size() > limit {
             return false;
         }
@@ -227,7 +227,7 @@ impl<const MAX: usize> RunMap<MAX> {
 #[derive(Debug)]
 struct Inserted {
     /// The run that it is part of now.
-    whole: Run,
+    whole: Extent,
     /// Whether none is behind it.
     is_last: bool,
     /// The chunk's bytes before, and now.
@@ -236,7 +236,7 @@ struct Inserted {
 }
 
 impl Inserted {
-    fn into(chunk: &mut Coded, key: u64, run: Run) -> Self {
+    fn into(chunk: &mut EncodedExtents, key: u64, run: Extent) -> Self {
         let (runs, before) = (chunk.runs(key), chunk.size());
         let at = runs.before(run.block);
         let (mut whole, mut gone) = (run, at..at);
@@ -256,7 +256,7 @@ impl Inserted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Few {
     None,
-    One(Run),
+    One(Extent),
     More,
 }
 
@@ -267,10 +267,10 @@ mod tests {
     use super::*;
 
     /// A chunk of a few runs, so that there are many.
-    type Small = RunMap<48>;
+    type Small = ExtentMap<48>;
 
-    impl<const MAX: usize> RunMap<MAX> {
-        fn runs(&self) -> Vec<Run> {
+    impl<const MAX: usize> ExtentMap<MAX> {
+        fn runs(&self) -> Vec<Extent> {
             self.runs_from(0).collect()
         }
 
@@ -287,10 +287,10 @@ mod tests {
 
     /// The naive one: runs in a list.
     #[derive(Default)]
-    struct Naive(Vec<Run>);
+    struct Naive(Vec<Extent>);
 
     impl Naive {
-        fn insert(&mut self, run: Run) -> Run {
+        fn insert(&mut self, run: Extent) -> Extent {
             let at = self.0.partition_point(|old| old.block < run.block);
             self.0.insert(at, run);
             let mut whole = run;
@@ -306,7 +306,7 @@ mod tests {
         }
 
         fn cut(&mut self, blocks: &Range<u64>) {
-            let rests = |run: &Run| [run.clip(&(0..blocks.start)), run.clip(&(blocks.end..u64::MAX))];
+            let rests = |run: &Extent| [run.clip(&(0..blocks.start)), run.clip(&(blocks.end..u64::MAX))];
             self.0 = self.0.iter().flat_map(rests).flatten().collect();
         }
     }
@@ -320,7 +320,7 @@ mod tests {
             let (mut map, mut naive) = (Small::default(), Naive::default());
             for (what, at, len, addr) in steps {
                 let (block, addr) = (far + at, if addr % 4 == 0 { far + at } else { far + addr });
-                let run = Run { block, addr, len };
+                let run = Extent { block, addr, len };
                 if what > 0 {
                     if map.runs_from(block).next().is_none_or(|next| next.block >= run.end()) {
                         prop_assert_eq!(map.insert(run), naive.insert(run));
@@ -332,15 +332,15 @@ mod tests {
                 }
                 map.check();
                 prop_assert_eq!(map.first(), naive.0.first().copied());
-                let from: Vec<Run> = naive.0.iter().copied().filter(|run| run.end() > block).collect();
+                let from: Vec<Extent> = naive.0.iter().copied().filter(|run| run.end() > block).collect();
                 prop_assert_eq!(map.runs_from(block).collect::<Vec<_>>(), from);
             }
             prop_assert_eq!(map.runs(), naive.0);
         }
     }
 
-    fn scattered(n: u64) -> Run {
-        Run { block: n * 2, addr: n * 7_919 % 100_003, len: 1 }
+    fn scattered(n: u64) -> Extent {
+        Extent { block: n * 2, addr: n * 7_919 % 100_003, len: 1 }
     }
 
     #[test]
@@ -362,8 +362,8 @@ mod tests {
 
     #[test]
     fn chunks_that_are_written_in_order_are_full() {
-        let map = RunMap::<LIMIT>::of((0..5_000).map(scattered));
-        let bytes: usize = map.chunks.values().map(Coded::size).sum();
+        let map = ExtentMap::<LIMIT>::of((0..5_000).map(scattered));
+        let bytes: usize = map.chunks.values().map(EncodedExtents::size).sum();
         assert!(bytes / map.chunks.len() > LIMIT * 3 / 4, "{bytes} bytes in {} chunks", map.chunks.len());
     }
 }

@@ -1,7 +1,7 @@
 //! Several targets as one: all are frozen or none is.
 //!
 //! Must not know: how a kind of target is frozen. Invariant: what the set froze is thawed when it is dropped, and the
-//! recipe of each thing is handed out before that thing is frozen.
+//! action of each thing is handed out before that thing is frozen.
 
 use std::env;
 use std::fmt;
@@ -16,16 +16,16 @@ use super::cgroup::Cgroup;
 use super::docker::Container;
 use super::pid::Tree;
 use super::qmp::Machine;
-use super::recipe::ThawRecipe;
 use super::target::FreezeTarget;
+use super::undo_action::UndoAction;
 use crate::time::Deadline;
 
 /// Thawing after a failed freeze and in `drop` is given up after this.
 const THAW_WITHIN: Duration = Duration::from_secs(10);
 
-/// Called with the recipe of each thing just before that thing is frozen. If it fails (the guard is dead), the thing is
+/// Called with the action of each thing just before that thing is frozen. If it fails (the guard is dead), the thing is
 /// not frozen and all that was is thawed.
-pub type Arm<'a> = dyn FnMut(&ThawRecipe) -> io::Result<()> + 'a;
+pub type UndoArmer<'a> = dyn FnMut(&UndoAction) -> io::Result<()> + 'a;
 
 /// Why a set cannot be frozen or thawed: one line.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -58,7 +58,7 @@ pub enum FreezeError {
 
 /// A thread that cannot stop because it waits in the kernel, uninterruptibly; it stops before it gets back to its program.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Waiting {
+pub struct StuckThread {
     /// The thread.
     pub tid: i32,
     /// Its name; empty if unknown.
@@ -67,7 +67,7 @@ pub struct Waiting {
     pub place: Option<String>,
 }
 
-impl fmt::Display for Waiting {
+impl fmt::Display for StuckThread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = self.place.as_deref().unwrap_or("the kernel");
         write!(f, "{} ({}) in {place}", self.comm, self.tid)
@@ -81,7 +81,7 @@ pub struct Surroundings {
     pub spared: Vec<Pid>,
     /// The container engines' sockets, the first that knows the container is used.
     pub engines: Vec<PathBuf>,
-    /// Whether a target counts as frozen although some of its threads wait in the kernel uninterruptibly: see [`Waiting`].
+    /// Whether a target counts as frozen although some of its threads wait in the kernel uninterruptibly: see [`StuckThread`].
     /// If not, a process that a stun holds cannot be frozen.
     pub accept_waiting: bool,
 }
@@ -119,25 +119,25 @@ pub(super) trait Freezer: fmt::Debug + Send {
     /// Whether it could be frozen now.
     fn check(&self, around: &Surroundings) -> Result<(), String>;
     /// Freezes and reads back. After an error `thaw` undoes what was done. What was frozen before by others is left alone.
-    fn freeze(&mut self, around: &Surroundings, deadline: Deadline, arm: &mut Arm<'_>) -> Result<(), String>;
+    fn freeze(&mut self, around: &Surroundings, deadline: Deadline, arm: &mut UndoArmer<'_>) -> Result<(), String>;
     /// Thaws what `freeze` froze and reads back.
     fn thaw(&mut self, deadline: Deadline) -> Result<(), String>;
     /// How to thaw what is frozen now, in the order in which it was frozen.
-    fn recipes(&self) -> Vec<ThawRecipe>;
+    fn actions(&self) -> Vec<UndoAction>;
     /// The threads that count as frozen while they wait in the kernel.
-    fn waiting(&self) -> &[Waiting] {
+    fn waiting(&self) -> &[StuckThread] {
         &[]
     }
 }
 
 #[derive(Debug)]
-struct Member {
+struct FrozenMember {
     target: FreezeTarget,
     freezer: Box<dyn Freezer>,
     frozen: bool,
 }
 
-impl Member {
+impl FrozenMember {
     fn open(target: &FreezeTarget, around: &Surroundings) -> Result<Self, FreezeError> {
         let opened = open(target, around).and_then(|freezer| freezer.check(around).map(|()| freezer));
         let refused = |why| FreezeError::Refused { target: target.clone(), why };
@@ -168,7 +168,7 @@ fn open(target: &FreezeTarget, around: &Surroundings) -> Result<Box<dyn Freezer>
 /// What somebody else had frozen before is left as it is: it counts as frozen and is not thawed.
 #[derive(Debug)]
 pub struct FreezeSet {
-    members: Vec<Member>,
+    members: Vec<FrozenMember>,
     around: Surroundings,
 }
 
@@ -186,10 +186,10 @@ impl FreezeSet {
     /// # Errors
     /// [`FreezeError::Refused`] for the first one that cannot be frozen.
     pub fn open_in(targets: &[FreezeTarget], around: Surroundings) -> Result<Self, FreezeError> {
-        let mut members = Vec::<Member>::new();
+        let mut members = Vec::<FrozenMember>::new();
         for target in targets {
             if !members.iter().any(|member| member.target == *target) {
-                members.push(Member::open(target, &around)?);
+                members.push(FrozenMember::open(target, &around)?);
             }
         }
         Ok(Self { members, around })
@@ -222,7 +222,7 @@ impl FreezeSet {
     ///
     /// # Errors
     /// [`FreezeError::NotFrozen`] if one did not acknowledge before the deadline or `arm` failed; then all are thawed.
-    pub fn freeze_armed(&mut self, deadline: Deadline, arm: &mut Arm<'_>) -> Result<(), FreezeError> {
+    pub fn freeze_armed(&mut self, deadline: Deadline, arm: &mut UndoArmer<'_>) -> Result<(), FreezeError> {
         for member in self.members.iter_mut().filter(|member| !member.frozen) {
             // Before the attempt: what it leaves half frozen is thawed like the rest.
             member.frozen = true;
@@ -252,12 +252,12 @@ impl FreezeSet {
     }
 
     /// How to thaw all that is frozen now, in the order in which it was frozen: to be carried out from the last to the first.
-    pub fn recipes(&self) -> Vec<ThawRecipe> {
-        self.members.iter().filter(|member| member.frozen).flat_map(|member| member.freezer.recipes()).collect()
+    pub fn actions(&self) -> Vec<UndoAction> {
+        self.members.iter().filter(|member| member.frozen).flat_map(|member| member.freezer.actions()).collect()
     }
 
     /// The threads that count as frozen while they wait in the kernel.
-    pub fn waiting(&self) -> Vec<Waiting> {
+    pub fn waiting(&self) -> Vec<StuckThread> {
         self.members.iter().flat_map(|member| member.freezer.waiting()).cloned().collect()
     }
 }

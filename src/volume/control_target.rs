@@ -7,12 +7,12 @@ use serde_json::{Map, Value};
 
 use super::error::VolumeError;
 use super::inner::Inner;
-use super::life::Stop;
+use super::shutdown::Stop;
 use crate::control::{
-    self, ControlServer, Counters, DiscardReply, EventsStatus, GrowReply, HeldPage, MetricsServer, ReleaseReply,
-    ResumeReply, Status, StunReply, StunStatus, Target, TargetError,
+    self, ControlHandler, ControlRefusal, ControlServer, DiscardReply, EventsStatus, GrowReply, HeldPage,
+    MetricsServer, OperationCounters, ReleaseReply, ResumeReply, Status, StunReply, StunStatus,
 };
-use crate::engine::{EngineStatus, Filter, HeldOp};
+use crate::engine::{EngineStatus, Filter, HeldOperation};
 use crate::model::{ConfigError, PoolUse};
 use crate::options::FilterOptions;
 use crate::settings::Settings;
@@ -22,7 +22,7 @@ use crate::units::Bytes;
 
 /// Starts the control socket and the metrics port, as far as they are asked for.
 pub(super) fn start_servers(inner: &Arc<Inner>) -> Result<(), VolumeError> {
-    let target: Arc<dyn Target> = Arc::new(Controlled(Arc::clone(inner)));
+    let target: Arc<dyn ControlHandler> = Arc::new(ControlledVolume(Arc::clone(inner)));
     let mut servers = inner.servers.lock();
     if let Some(path) = &inner.options.control {
         let server = ControlServer::start(path, Arc::clone(&target))?;
@@ -34,9 +34,9 @@ pub(super) fn start_servers(inner: &Arc<Inner>) -> Result<(), VolumeError> {
     Ok(())
 }
 
-struct Controlled(Arc<Inner>);
+struct ControlledVolume(Arc<Inner>);
 
-impl Controlled {
+impl ControlledVolume {
     fn now(&self) -> EngineStatus {
         self.0.engine.status()
     }
@@ -46,7 +46,7 @@ impl Controlled {
     }
 }
 
-impl Target for Controlled {
+impl ControlHandler for ControlledVolume {
     fn status(&self) -> Status {
         let inner = &self.0;
         let now = self.now();
@@ -69,7 +69,7 @@ impl Target for Controlled {
             }),
             pool: now.model.pool,
             queue_wait_us: micros(now.model.queue_wait),
-            counters: Counters {
+            counters: OperationCounters {
                 operations: summary.operations,
                 held: summary.held + now.model.held,
                 refused: summary.refused,
@@ -90,8 +90,8 @@ impl Target for Controlled {
         }
     }
 
-    fn set(&self, changes: Map<String, Value>) -> Result<Value, TargetError> {
-        let invalid = |error: &dyn std::fmt::Display| TargetError::Invalid(error.to_string());
+    fn set(&self, changes: Map<String, Value>) -> Result<Value, ControlRefusal> {
+        let invalid = |error: &dyn std::fmt::Display| ControlRefusal::Invalid(error.to_string());
         let settings: Settings = serde_json::from_value(Value::Object(changes)).map_err(|error| invalid(&error))?;
         let current = self.now().config;
         let config = settings.apply_live(&current).map_err(|error| invalid(&error))?;
@@ -102,7 +102,7 @@ impl Target for Controlled {
         Ok(config_value(&self.now()))
     }
 
-    fn arm(&self) -> Result<(), TargetError> {
+    fn arm(&self) -> Result<(), ControlRefusal> {
         if self.now().model.expired {
             return Err(expired());
         }
@@ -110,47 +110,47 @@ impl Target for Controlled {
         Ok(())
     }
 
-    fn disarm(&self) -> Result<(), TargetError> {
+    fn disarm(&self) -> Result<(), ControlRefusal> {
         self.0.disarm();
         Ok(())
     }
 
-    fn stun(&self, duration: Option<Duration>) -> Result<StunReply, TargetError> {
+    fn stun(&self, duration: Option<Duration>) -> Result<StunReply, ControlRefusal> {
         let now = self.now().model;
         if now.expired {
             return Err(expired());
         }
         if !now.armed {
-            return Err(TargetError::Conflict("injection is off; arm the volume first (stunfs ctl arm)".into()));
+            return Err(ControlRefusal::Conflict("injection is off; arm the volume first (stunfs ctl arm)".into()));
         }
-        let refused = |why| TargetError::Unavailable(format!("{why}; nothing is stunned"));
+        let refused = |why| ControlRefusal::Unavailable(format!("{why}; nothing is stunned"));
         let until = self.0.stun(duration).map_err(refused)?;
         Ok(StunReply { until_us: until.as_micros(), for_us: micros(until.since(self.0.clock.now())) })
     }
 
-    fn resume(&self) -> Result<ResumeReply, TargetError> {
+    fn resume(&self) -> Result<ResumeReply, ControlRefusal> {
         if self.now().model.stunned_until.is_none() {
-            return Err(TargetError::Conflict("no stun is in force".into()));
+            return Err(ControlRefusal::Conflict("no stun is in force".into()));
         }
         Ok(ResumeReply { released: self.0.resume().operations as u64 })
     }
 
-    fn release(&self) -> Result<ReleaseReply, TargetError> {
+    fn release(&self) -> Result<ReleaseReply, ControlRefusal> {
         Ok(ReleaseReply { released: self.0.release_all().operations as u64 })
     }
 
-    fn discard(&self) -> Result<DiscardReply, TargetError> {
+    fn discard(&self) -> Result<DiscardReply, ControlRefusal> {
         Ok(DiscardReply { grains: self.0.engine.discard(), pool: self.pool() })
     }
 
-    fn grow(&self, pool: Bytes) -> Result<GrowReply, TargetError> {
+    fn grow(&self, pool: Bytes) -> Result<GrowReply, ControlRefusal> {
         let waiting = |target: &Self| target.now().model.waiting_for_space;
         let before = waiting(self);
         let grain = self.now().config.grain;
         if pool < grain.bytes() {
-            return Err(TargetError::Invalid(format!("pool: {pool} is smaller than one grain of {grain}")));
+            return Err(ControlRefusal::Invalid(format!("pool: {pool} is smaller than one grain of {grain}")));
         }
-        self.0.engine.grow(pool).map_err(|error: ConfigError| TargetError::Conflict(error.to_string()))?;
+        self.0.engine.grow(pool).map_err(|error: ConfigError| ControlRefusal::Conflict(error.to_string()))?;
         Ok(GrowReply { pool: self.pool(), released: before.saturating_sub(waiting(self)) })
     }
 
@@ -168,17 +168,17 @@ impl Target for Controlled {
         self.0.witness.metrics.render(&now.model, &mirrored)
     }
 
-    fn stop(&self) -> Result<(), TargetError> {
+    fn stop(&self) -> Result<(), ControlRefusal> {
         self.0.stopper.request_stop_for(Stop::Drain, "stopped over the control socket");
         Ok(())
     }
 }
 
-fn expired() -> TargetError {
-    TargetError::Conflict("the time limit of the injection (--ttl) has passed; mount again to inject more".into())
+fn expired() -> ControlRefusal {
+    ControlRefusal::Conflict("the time limit of the injection (--ttl) has passed; mount again to inject more".into())
 }
 
-fn held_op(op: HeldOp) -> control::HeldOp {
+fn held_op(op: HeldOperation) -> control::HeldOp {
     control::HeldOp {
         id: op.id,
         op: Arc::unwrap_or_clone(op.record),

@@ -10,15 +10,15 @@ use crate::time::wait_until;
 
 /// The operations under way.
 #[derive(Debug, Default)]
-pub(super) struct Running {
+pub(super) struct InFlight {
     turn: AtomicUsize,
     counts: [AtomicUsize; 2],
 }
 
 /// One operation under way; over when dropped.
 #[derive(Debug)]
-pub(super) struct Turn<'a> {
-    running: &'a Running,
+pub(super) struct InFlightGuard<'a> {
+    running: &'a InFlight,
     index: usize,
 }
 
@@ -27,24 +27,24 @@ pub(super) struct Turn<'a> {
 #[must_use]
 pub(super) struct HandedOver(usize);
 
-impl Running {
+impl InFlight {
     /// An operation begins.
-    pub(super) fn enter(&self) -> Turn<'_> {
+    pub(super) fn enter(&self) -> InFlightGuard<'_> {
         loop {
             let turn = self.turn.load(SeqCst);
             let index = turn & 1;
             let count = &self.counts[index];
             count.fetch_add(1, SeqCst);
             if self.turn.load(SeqCst) == turn {
-                return Turn { running: self, index };
+                return InFlightGuard { running: self, index };
             }
             count.fetch_sub(1, SeqCst);
         }
     }
 
     /// Goes on with an operation that another thread has handed over.
-    pub(super) const fn take_up(&self, HandedOver(index): HandedOver) -> Turn<'_> {
-        Turn { running: self, index }
+    pub(super) const fn take_up(&self, HandedOver(index): HandedOver) -> InFlightGuard<'_> {
+        InFlightGuard { running: self, index }
     }
 
     /// Waits until every operation that had begun is over; false if that takes longer than `within`.
@@ -55,14 +55,14 @@ impl Running {
     }
 }
 
-impl Turn<'_> {
+impl InFlightGuard<'_> {
     /// Leaves the operation to another thread.
     pub(super) fn hand_over(self) -> HandedOver {
         HandedOver(std::mem::ManuallyDrop::new(self).index)
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for InFlightGuard<'_> {
     fn drop(&mut self) {
         self.running.counts[self.index].fetch_sub(1, SeqCst);
     }
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn settles_only_when_earlier_ones_are_over() {
-        let running = Running::default();
+        let running = InFlight::default();
         let first = running.enter();
         assert!(!running.settle(Duration::from_millis(5)));
         let later = running.enter();
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn what_is_handed_over_is_under_way() {
-        let running = Running::default();
+        let running = InFlight::default();
         let handed = running.enter().hand_over();
         assert!(!running.settle(Duration::from_millis(5)));
         drop(running.take_up(handed));

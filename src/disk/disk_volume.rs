@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use super::record::Record;
+use super::record::DiskRecord;
 use super::{filesystem, loopdev};
 use crate::control::{Client, ClientError};
 use crate::fuse::{ConnectionId, abort, mountinfo};
@@ -24,9 +24,9 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// The volume of a disk.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Running<'a>(pub(super) &'a Record);
+pub(super) struct DiskVolume<'a>(pub(super) &'a DiskRecord);
 
-impl Running<'_> {
+impl DiskVolume<'_> {
     /// Asks the volume something.
     pub(super) fn post(self, path: &str, within: Duration) -> Result<Value, ClientError> {
         Client::connect(&self.0.control)?.timeout(Some(within)).post(path, &json!({}))?.ok()
@@ -34,13 +34,13 @@ impl Running<'_> {
 
     /// Whether its process runs.
     pub(super) fn is_alive(self) -> bool {
-        self.0.process.is_some_and(super::system::Process::is_running)
+        self.0.process.is_some_and(super::system::ProcessId::is_running)
     }
 
     /// Ends all injection: freezes are thawed, holds answered. Whether the volume goes on serving; one that is dead or
     /// stands still does not.
     pub(super) fn release(self) -> bool {
-        let stands_still = || self.0.process.is_some_and(super::system::Process::is_stopped);
+        let stands_still = || self.0.process.is_some_and(super::system::ProcessId::is_stopped);
         if !self.is_alive() || stands_still() {
             return false;
         }

@@ -13,13 +13,13 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// A clock beat.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct Schedule {
     every: Duration,
     clock: Clock,
     next: SimTime,
 }
 
-impl Pace {
+impl Schedule {
     pub(super) fn new(every: Option<Duration>, clock: Clock) -> Self {
         Self { every: every.unwrap_or(Duration::ZERO), clock, next: clock.now() }
     }
@@ -55,7 +55,7 @@ mod tests {
     fn a_stall_is_not_made_up_for() {
         let clock = Clock::start();
         let stop = AtomicBool::new(false);
-        let mut pace = Pace::new(Some(Duration::from_millis(10)), clock);
+        let mut pace = Schedule::new(Some(Duration::from_millis(10)), clock);
         pace.wait(&stop);
         pause(Duration::from_millis(60));
         pace.wait(&stop);
@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn stop_ends_a_wait() {
         let clock = Clock::start();
-        let mut pace = Pace::new(Some(Duration::from_secs(3600)), clock);
+        let mut pace = Schedule::new(Some(Duration::from_secs(3600)), clock);
         let stop = AtomicBool::new(true);
         pace.wait(&stop);
         pace.wait(&stop);

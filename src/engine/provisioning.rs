@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Core, Engine};
-use crate::model::{Books, FileKey, VirtualSpace};
+use crate::model::{FileKey, PoolCheckpoint, VirtualSpace};
 use crate::units::{ByteRange, Bytes};
 
 impl Engine {
@@ -20,7 +20,7 @@ impl Engine {
         }
         core.count_once(file, data.iter().map(|range| range.len()).sum());
         core.model.learn(file, identity, data);
-        core.keep_promise(&*self.shared.observer);
+        core.reserve_usage(&*self.shared.observer);
     }
 
     /// Space of a file was given back: truncate, punch hole, zero range.
@@ -51,14 +51,14 @@ impl Engine {
         // What the model knows was created since the mount, or was counted when it was learned.
         if !core.model.knows(file) {
             core.count_once(file, bytes);
-            core.keep_promise(&*self.shared.observer);
+            core.reserve_usage(&*self.shared.observer);
         }
     }
 
     /// Has what is in use now recorded, for the case that this process is killed.
-    pub fn promise(&self) -> Bytes {
+    pub fn record_usage(&self) -> Bytes {
         let mut core = self.shared.core();
-        core.make_promise(&*self.shared.observer);
+        core.record_usage_bound(&*self.shared.observer);
         core.model.provisioned()
     }
 
@@ -67,7 +67,7 @@ impl Engine {
         self.shared.core().counted = None;
     }
 
-    /// Whether the model has the file in its books.
+    /// Whether the model knows the file.
     pub fn knows(&self, file: FileKey) -> bool {
         self.shared.core().model.knows(file)
     }
@@ -83,7 +83,7 @@ impl Engine {
     }
 
     /// What must survive until the next mount.
-    pub fn save(&self) -> Books {
+    pub fn save(&self) -> PoolCheckpoint {
         self.shared.core().model.save()
     }
 

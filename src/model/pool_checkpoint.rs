@@ -1,21 +1,21 @@
 //! What of a volume survives a clean unmount.
 //!
-//! Must not know: where books are kept. Invariant: a volume restored from its books uses at least as much of the pool
-//! as it did when they were saved, and draws no penalty a second time for what has space already.
+//! Must not know: where checkpoints are kept. Invariant: a volume restored from its checkpoint uses at least as much of the pool
+//! as it did when it was saved, and draws no penalty a second time for what has space already.
 
 use serde::{Deserialize, Serialize};
 
-use super::blocks::DiskBook;
+use super::block_allocator::AllocatorCheckpoint;
 use super::config::{ConfigError, ModelConfig, Placement};
-use super::direct::LunBook;
-use super::ledger::Ledger;
-use super::{Counters, Model};
+use super::direct_mapping::LunCheckpoint;
+use super::mapping::Mapping;
+use super::{Model, ModelCounters};
 use crate::units::{Bytes, GrainSize};
 
 /// All of a volume that its backing does not show: space that was freed but is still provisioned, the pool's use, how
 /// far the random draws have come. What data the files have is read from the backing, file by file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Books {
+pub struct PoolCheckpoint {
     placement: Placement,
     grain: GrainSize,
     used_bytes: u64,
@@ -23,12 +23,12 @@ pub struct Books {
     penalised: u64,
     ops: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    disk: Option<DiskBook>,
+    disk: Option<AllocatorCheckpoint>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    files: Vec<LunBook>,
+    files: Vec<LunCheckpoint>,
 }
 
-impl Books {
+impl PoolCheckpoint {
     /// The pool's use when they were saved: what a checkpoint keeps for [`Model::floor_use`].
     pub const fn used(&self) -> Bytes {
         Bytes(self.used_bytes)
@@ -37,12 +37,12 @@ impl Books {
 
 impl Model {
     /// What must survive a clean unmount.
-    pub fn save(&self) -> Books {
-        let (disk, files) = match &self.ledger {
-            Ledger::Direct(luns) => (None, luns.save()),
-            Ledger::Packed(disk) => (Some(disk.save()), Vec::new()),
+    pub fn save(&self) -> PoolCheckpoint {
+        let (disk, files) = match &self.mapping {
+            Mapping::Direct(luns) => (None, luns.save()),
+            Mapping::Packed(disk) => (Some(disk.save()), Vec::new()),
         };
-        Books {
+        PoolCheckpoint {
             placement: self.config.placement,
             grain: self.config.grain,
             used_bytes: self.pool.used_bytes(),
@@ -54,24 +54,24 @@ impl Model {
         }
     }
 
-    /// A volume that goes on where the one that saved `books` ended. A cold one forgets what is provisioned. Refused if
+    /// A volume that goes on where the one that saved `checkpoint` ended. A cold one forgets what is provisioned. Refused if
     /// placement or grain are others.
-    pub fn restore(config: ModelConfig, books: Books) -> Result<Self, ConfigError> {
+    pub fn restore(config: ModelConfig, checkpoint: PoolCheckpoint) -> Result<Self, ConfigError> {
         let mut model = Self::new(config)?;
-        let Books { placement, grain, used_bytes, draws, penalised, ops, disk, files } = books;
+        let PoolCheckpoint { placement, grain, used_bytes, draws, penalised, ops, disk, files } = checkpoint;
         if (placement, grain) != (model.config.placement, model.config.grain) {
             return Err(ConfigError::new(format!(
                 "the saved state is of a {placement:?} volume with grains of {grain}; mount with these, or without the state"
             )));
         }
-        model.counters = Counters { draws, penalised, ops, provisioned: 0 };
-        match (&mut model.ledger, disk) {
-            (Ledger::Packed(ledger), Some(disk)) => ledger.restore(&disk),
-            (Ledger::Direct(luns), _) => luns.restore(files),
-            (Ledger::Packed(_), None) => {}
+        model.counters = ModelCounters { draws, penalised, ops, provisioned: 0 };
+        match (&mut model.mapping, disk) {
+            (Mapping::Packed(mapping), Some(disk)) => mapping.restore(&disk),
+            (Mapping::Direct(luns), _) => luns.restore(files),
+            (Mapping::Packed(_), None) => {}
         }
         // The scan of the backing counts the files; what is free again but still provisioned it cannot see.
-        model.provisioned_unseen(Bytes(model.ledger.reusable_bytes()));
+        model.provisioned_unseen(Bytes(model.mapping.reusable_bytes()));
         model.floor_use(Bytes(used_bytes));
         Ok(model)
     }

@@ -38,7 +38,7 @@ enum Phase {
 }
 
 #[derive(Debug)]
-struct State {
+struct FreezerState {
     phase: Phase,
     /// Stuns by hand that want all to stand still before they begin, and have not begun.
     asked: u32,
@@ -52,25 +52,25 @@ struct State {
 
 /// What is frozen during stuns. Without targets it does nothing.
 #[derive(Debug)]
-pub(super) struct Freezer {
+pub(super) struct StunFreezer {
     /// Who needs this and the guard takes this first.
     set: Mutex<FreezeSet>,
     targets: Vec<String>,
-    state: Mutex<State>,
+    state: Mutex<FreezerState>,
     changed: Condvar,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// A stun in force.
 #[derive(Debug, Clone, Copy)]
-struct Stun {
+struct StunInForce {
     number: u64,
     left: Duration,
 }
 
 /// All stands still until a stun has begun, or at least until this is dropped.
 #[derive(Debug)]
-pub(super) struct StandStill<'a>(&'a Freezer);
+pub(super) struct StandStill<'a>(&'a StunFreezer);
 
 impl Drop for StandStill<'_> {
     fn drop(&mut self) {
@@ -81,13 +81,19 @@ impl Drop for StandStill<'_> {
     }
 }
 
-impl Freezer {
+impl StunFreezer {
     /// Looks at every target; freezes none.
     pub(super) fn open(targets: &[FreezeTarget]) -> Result<Self, VolumeError> {
         let set = FreezeSet::open_in(targets, Surroundings::from_env());
         let set = set.map_err(|error| VolumeError::new(ErrorKind::Unavailable, error.to_string()))?;
-        let state =
-            State { phase: Phase::Thawed, asked: 0, failed: 0, failure: String::new(), nudged: false, closing: false };
+        let state = FreezerState {
+            phase: Phase::Thawed,
+            asked: 0,
+            failed: 0,
+            failure: String::new(),
+            nudged: false,
+            closing: false,
+        };
         Ok(Self {
             set: Mutex::new(set),
             targets: targets.iter().map(ToString::to_string).collect(),
@@ -108,7 +114,7 @@ impl Freezer {
         Ok(())
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, FreezerState> {
         self.state.lock()
     }
 
@@ -298,14 +304,14 @@ fn attempt(inner: &Inner, set: &mut FreezeSet, deadline: Deadline) -> Result<(),
     if !inner.guard_stands(set) {
         return Err("nothing is frozen without the guard process".to_owned());
     }
-    set.freeze_armed(deadline, &mut |recipe| inner.arm_guard(recipe)).map_err(|error| error.to_string())
+    set.freeze_armed(deadline, &mut |action| inner.arm_guard(action)).map_err(|error| error.to_string())
 }
 
 /// The stun in force, by the engine.
-fn in_force(inner: &Inner) -> Option<Stun> {
+fn in_force(inner: &Inner) -> Option<StunInForce> {
     let now = inner.engine.status();
     let until = now.model.stunned_until?;
-    Some(Stun { number: now.model.stuns, left: until.since(now.now) })
+    Some(StunInForce { number: now.model.stuns, left: until.since(now.now) })
 }
 
 fn since(inner: &Inner, began: SimTime) -> u64 {

@@ -3,28 +3,28 @@
 //! Must not know: which addresses are free, how runs are coded. Invariant: runs do not overlap in the file, and neighbours that go
 //! on in both the file and the disk are one run.
 //!
-//! Memory: 32 bytes for a file that is one run; 5 to 7 bytes a run at random otherwise ([`super::chunks`]).
+//! Memory: 32 bytes for a file that is one run; 5 to 7 bytes a run at random otherwise ([`super::extent_map`]).
 
 use std::ops::Range;
 
-use super::chunks::{Few, RunMap};
-use super::coded::Run;
+use super::extent_codec::Extent;
+use super::extent_map::{ExtentMap, Few};
 
 /// The runs of one file.
 #[derive(Debug, Default)]
-pub(super) enum Extents {
+pub(super) enum FileExtents {
     /// No data.
     #[default]
     Empty,
     /// Most files.
-    One(Run),
+    One(Extent),
     /// Any number.
-    Many(RunMap),
+    Many(ExtentMap),
 }
 
-impl Extents {
+impl FileExtents {
     /// The runs in `blocks`, cut to it, in the file's order.
-    pub(super) fn runs_in(&self, blocks: Range<u64>) -> impl Iterator<Item = Run> + '_ {
+    pub(super) fn runs_in(&self, blocks: Range<u64>) -> impl Iterator<Item = Extent> + '_ {
         let (one, many) = match self {
             Self::Empty => (None, None),
             Self::One(run) => (Some(*run), None),
@@ -55,12 +55,12 @@ impl Extents {
     }
 
     /// Adds a run in a gap.
-    pub(super) fn insert(&mut self, run: Run) {
+    pub(super) fn insert(&mut self, run: Extent) {
         match self {
             Self::Empty => *self = Self::One(run),
             Self::One(old) => match old.join(run).or_else(|| run.join(*old)) {
                 Some(joined) => *old = joined,
-                None => *self = Self::Many(RunMap::of([*old, run])),
+                None => *self = Self::Many(ExtentMap::of([*old, run])),
             },
             Self::Many(map) => {
                 map.insert(run);
@@ -69,7 +69,7 @@ impl Extents {
     }
 
     /// Takes out what lies in `blocks`; calls `gone` with each run of it, cut to it.
-    pub(super) fn remove(&mut self, blocks: &Range<u64>, gone: impl FnMut(Run)) {
+    pub(super) fn remove(&mut self, blocks: &Range<u64>, gone: impl FnMut(Extent)) {
         if blocks.is_empty() {
             return;
         }
@@ -89,11 +89,11 @@ impl Extents {
     }
 
     /// What is left of a run without `blocks`.
-    fn without(run: Run, blocks: &Range<u64>) -> Self {
+    fn without(run: Extent, blocks: &Range<u64>) -> Self {
         match (run.clip(&(0..blocks.start)), run.clip(&(blocks.end..u64::MAX))) {
             (None, None) => Self::Empty,
             (Some(rest), None) | (None, Some(rest)) => Self::One(rest),
-            (Some(left), Some(right)) => Self::Many(RunMap::of([left, right])),
+            (Some(left), Some(right)) => Self::Many(ExtentMap::of([left, right])),
         }
     }
 }
@@ -106,10 +106,10 @@ mod tests {
 
     use super::*;
 
-    /// Extents and the naive map, in step.
+    /// FileExtents and the naive map, in step.
     #[derive(Default)]
     struct Both {
-        extents: Extents,
+        extents: FileExtents,
         naive: BTreeMap<u64, u64>,
         next_addr: u64,
     }
@@ -121,7 +121,7 @@ mod tests {
                     assert!(self.naive.insert(block, self.next_addr + block - gap.start).is_none());
                 }
                 let len = gap.end - gap.start;
-                self.extents.insert(Run { block: gap.start, addr: self.next_addr, len });
+                self.extents.insert(Extent { block: gap.start, addr: self.next_addr, len });
                 self.next_addr += len;
             }
         }
@@ -153,9 +153,9 @@ mod tests {
                 both.check(0..100);
                 let runs = both.extents.runs_in(0..100).count();
                 let is_small_form = match both.extents {
-                    Extents::Empty => runs == 0,
-                    Extents::One(_) => runs == 1,
-                    Extents::Many(_) => runs > 1,
+                    FileExtents::Empty => runs == 0,
+                    FileExtents::One(_) => runs == 1,
+                    FileExtents::Many(_) => runs > 1,
                 };
                 prop_assert!(is_small_form);
             }

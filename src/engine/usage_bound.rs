@@ -13,26 +13,26 @@ const AHEAD_GRAINS: u64 = 64;
 
 /// The bound on record.
 #[derive(Debug, Default)]
-pub(super) struct Promise {
+pub(super) struct UsageBound {
     bound: u64,
 }
 
 impl Core {
     /// After any change of the model, with the lock held: the use may not be above what is on record.
-    pub(super) fn keep_promise(&mut self, observer: &dyn Observer) {
+    pub(super) fn reserve_usage(&mut self, observer: &dyn Observer) {
         let used = self.model.provisioned().0;
         let ahead = ahead(self.model.config());
-        let loose = used.saturating_add(4 * ahead.max(1)) < self.promise.bound;
-        if used > self.promise.bound || loose {
-            self.make_promise(observer);
+        let loose = used.saturating_add(4 * ahead.max(1)) < self.usage_bound.bound;
+        if used > self.usage_bound.bound || loose {
+            self.record_usage_bound(observer);
         }
     }
 
     /// Records a bound, whatever is on record.
-    pub(super) fn make_promise(&mut self, observer: &dyn Observer) {
+    pub(super) fn record_usage_bound(&mut self, observer: &dyn Observer) {
         let config = self.model.config();
-        self.promise.bound = bound(self.model.provisioned().0, ahead(config), config);
-        observer.pool_use_may_reach(Bytes(self.promise.bound));
+        self.usage_bound.bound = bound(self.model.provisioned().0, ahead(config), config);
+        observer.pool_use_may_reach(Bytes(self.usage_bound.bound));
     }
 }
 
