@@ -13,7 +13,7 @@
 //!            |
 //!         model        pure: operation + time -> pass | hold until | fail
 //!            |
-//!   units, time, seed
+//!   units, time, seed, sys
 //! ```
 //!
 //! [`Volume::builder`] mounts a volume inside a test and controls it. What runs as `stunfs` is the binary's `cli`.
@@ -21,6 +21,7 @@
 //! | room | what it does |
 //! |---|---|
 //! | [`units`], [`time`], [`seed`] | sizes and ranges as types; the one clock; one seed, named streams |
+//! | [`sys`] | what is read from and asked of the running system |
 //! | [`model`] | what waits, and until when |
 //! | [`engine`] | holds and releases |
 //! | [`backing`], [`fs`], [`fuse`] | the real files, the semantics on them, the kernel's protocol |
@@ -43,6 +44,7 @@ pub mod options;
 pub mod profiles;
 pub mod seed;
 pub mod settings;
+pub mod sys;
 pub mod telemetry;
 pub mod time;
 pub mod units;

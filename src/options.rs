@@ -23,6 +23,17 @@ pub enum CacheMode {
     Direct,
 }
 
+/// Whether a busy volume asks the kernel that idle processors stay awake (PM QoS, `/dev/cpu_dma_latency`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LowLatency {
+    /// While requests come in quick succession, where the process may (root).
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+}
+
 /// Where what is provisioned is kept while the volume is not mounted.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -66,6 +77,8 @@ pub struct VolumeOptions {
     pub queue_depth: u16,
     /// FUSE threads. From 1 to 64.
     pub threads: usize,
+    /// Whether idle processors may be kept awake while requests come in quick succession.
+    pub low_latency: LowLatency,
     /// Users other than the one who mounts may use it.
     pub allow_other: bool,
     /// Data of held writes kept in memory; past it they go to an unlinked temporary file.
@@ -105,6 +118,7 @@ impl VolumeOptions {
             cache: CacheMode::default(),
             queue_depth: 128,
             threads: 1,
+            low_latency: LowLatency::default(),
             allow_other: false,
             held_memory: Bytes::mib(256),
             events: None,

@@ -71,7 +71,7 @@ fn help_and_version_are_there_for_every_command() {
 }
 
 /// An option, a value that it must refuse, and what the line must say. Every option is among them.
-const BAD_VALUES: [(&str, &str, &[&str]); 58] = [
+const BAD_VALUES: [(&str, &str, &[&str]); 59] = [
     ("profile", "vmware-thn", &["profile", "'vmware-thn'", "did you mean 'vmware-thin'?"]),
     ("profile", "./no/such.yaml", &["profile ./no/such.yaml", "cannot be read"]),
     ("first-write", "20", &["first-write", "'20' has no unit", "20ms"]),
@@ -106,6 +106,7 @@ const BAD_VALUES: [(&str, &str, &[&str]); 58] = [
     ("cache", "none", &["cache", "'none'", "through, back, direct"]),
     ("queue-depth", "70000", &["queue-depth", "'70000'", "1 to 65535"]),
     ("threads", "many", &["threads", "'many'", "1 to 64"]),
+    ("low-latency", "on", &["low-latency", "'on'", "auto, off"]),
     ("held-memory", "256", &["held-memory", "'256' has no unit"]),
     ("fsname", "a,b", &["fsname", "'a,b'", "without commas"]),
     ("metrics", "localhost", &["metrics", "'localhost'", "127.0.0.1:9100"]),

@@ -18,8 +18,8 @@ use fuser::{
 };
 
 use super::convert::{self, caller};
-use super::linger::Linger;
 use super::negotiate::{negotiate, open_flags};
+use super::pending::Pending;
 use super::replies::{self, Plain, Plus};
 use super::session::MountSpec;
 use crate::fs::{CacheMode, CopyEnd, FileSystem, SetAttr};
@@ -31,14 +31,14 @@ pub(crate) struct Adapter {
     cache: CacheMode,
     queue_depth: u16,
     file_flags: FopenFlags,
-    linger: Linger,
+    pending: Pending,
 }
 
 impl Adapter {
     /// `device`: a descriptor of the connection.
     pub(crate) fn new(fs: Arc<FileSystem>, spec: &MountSpec, device: OwnedFd) -> Self {
         let (cache, queue_depth) = (spec.cache, spec.queue_depth);
-        Self { fs, cache, queue_depth, file_flags: open_flags(cache), linger: Linger::on(device, spec.threads) }
+        Self { fs, cache, queue_depth, file_flags: open_flags(cache), pending: Pending::new(device, spec.low_latency) }
     }
 }
 
@@ -49,17 +49,17 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let _then = self.linger.then(req.pid());
+        self.pending.note_request();
         self.fs.lookup(caller(req), parent.0, name, replies::entry(reply));
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
-        let _then = self.linger.then(0);
+        self.pending.note_request();
         self.fs.forget(ino.0, nlookup);
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
-        let _then = self.linger.then(req.pid());
+        self.pending.note_request();
         self.fs.getattr(caller(req), ino.0, fh.map(u64::from), replies::attr(reply));
     }
 
@@ -81,7 +81,7 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let _then = self.linger.then(req.pid());
+        self.pending.note_request();
         let (atime, mtime) = (atime.map(convert::set_time), mtime.map(convert::set_time));
         let set = SetAttr { mode, uid, gid, size, atime, mtime, fh: fh.map(u64::from) };
         self.fs.setattr(caller(req), ino.0, set, replies::attr(reply));
@@ -96,17 +96,17 @@ impl Filesystem for Adapter {
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
-        let _then = self.linger.then(req.pid());
+        self.pending.note_request();
         self.fs.mkdir(caller(req), parent.0, name, mode, umask, replies::entry(reply));
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _then = self.linger.then(req.pid());
+        self.pending.note_request();
         self.fs.unlink(caller(req), parent.0, name, replies::empty(reply));
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _then = self.linger.then(req.pid());
+        self.pending.note_request();
         self.fs.rmdir(caller(req), parent.0, name, replies::empty(reply));
     }
 
@@ -124,7 +124,7 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let _then = self.linger.then(req.pid());
+        self.pending.note_request();
         let (from, to) = (parent.0, newparent.0);
         self.fs.rename(caller(req), from, name, to, newname, flags.bits(), replies::empty(reply));
     }
@@ -134,7 +134,7 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let _then = self.linger.then(req.pid());
+        self.pending.note_request();
         self.fs.open(caller(req), ino.0, flags.0, replies::opened(reply, self.file_flags));
     }
 
@@ -148,7 +148,7 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let _then = self.linger.then(req.pid());
+        self.pending.note_request();
         self.fs.create(caller(req), parent.0, name, mode, umask, flags, replies::created(reply, self.file_flags));
     }
 
@@ -163,7 +163,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let _then = self.linger.then(req.pid());
+        self.pending.note_request();
         self.fs.read(caller(req), ino.0, fh.0, offset, size, replies::bytes(reply));
     }
 
@@ -179,7 +179,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let _then = self.linger.then(req.pid());
+        self.pending.note_request();
         let kill_suid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         self.fs.write(caller(req), ino.0, fh.0, offset, data, kill_suid, replies::written(reply));
     }
@@ -198,18 +198,18 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        let _then = self.linger.then(0);
+        self.pending.note_request();
         self.fs.release(fh.0);
         reply.ok();
     }
 
     fn fsync(&self, req: &Request, _ino: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        let _then = self.linger.then(req.pid());
-        self.fs.fsync(caller(req), fh.0, datasync, self.linger.nobody_waits(), replies::empty(reply));
+        self.pending.note_request();
+        self.fs.fsync(caller(req), fh.0, datasync, self.pending.is_empty(), replies::empty(reply));
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let _then = self.linger.then(req.pid());
+        self.pending.note_request();
         self.fs.opendir(caller(req), ino.0, replies::opened(reply, FopenFlags::empty()));
     }
 
@@ -218,12 +218,12 @@ impl Filesystem for Adapter {
     }
 
     fn readdirplus(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectoryPlus) {
-        let _then = self.linger.then(req.pid());
+        self.pending.note_request();
         self.fs.readdir(caller(req), ino.0, fh.0, offset, true, Plus(reply));
     }
 
     fn releasedir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
-        let _then = self.linger.then(0);
+        self.pending.note_request();
         self.fs.releasedir(fh.0);
         reply.ok();
     }
@@ -233,7 +233,7 @@ impl Filesystem for Adapter {
     }
 
     fn statfs(&self, req: &Request, ino: INodeNo, reply: ReplyStatfs) {
-        let _then = self.linger.then(req.pid());
+        self.pending.note_request();
         self.fs.statfs(caller(req), ino.0, replies::statfs(reply));
     }
 
@@ -251,7 +251,7 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let _then = self.linger.then(req.pid());
+        self.pending.note_request();
         self.fs.getxattr(caller(req), ino.0, name, size, replies::xattr(reply));
     }
 

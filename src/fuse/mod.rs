@@ -5,20 +5,17 @@
 
 mod adapter;
 mod attach;
-mod company;
 mod convert;
-mod credit;
 mod error;
 mod interrupt;
 mod kernel;
-mod linger;
 pub(crate) mod mountinfo;
 mod mountpoint;
 mod negotiate;
+mod pending;
 mod replies;
 mod session;
 mod signal;
-mod wakeful;
 
 pub(crate) use adapter::Adapter;
 pub use attach::find_fusermount;

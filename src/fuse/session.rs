@@ -39,6 +39,8 @@ pub struct MountSpec {
     pub queue_depth: u16,
     /// FUSE threads. From 1 to 64.
     pub threads: usize,
+    /// Idle processors may be kept awake while requests come in quick succession.
+    pub low_latency: bool,
     /// Users other than the one who mounts may use it.
     pub allow_other: bool,
     /// Mounted read-only.

@@ -34,6 +34,7 @@ pub enum Opt {
     Cache,
     QueueDepth,
     Threads,
+    LowLatency,
     HeldMemory,
     AllowOther,
     ReadOnly,
@@ -133,7 +134,7 @@ const fn row(
 
 /// Every volume option, in the order of [`Opt`].
 #[rustfmt::skip]
-pub const OPTIONS: [OptionSpec; 39] = {
+pub const OPTIONS: [OptionSpec; 40] = {
     use Group::{Kernel, Limits, Mount, Output, Penalty, Pool, Stuns};
     [
         row(Opt::Profile, "profile", "NAME|FILE", Penalty, Some("a profile also has options that are fixed; set its options one by one"),
@@ -170,6 +171,8 @@ pub const OPTIONS: [OptionSpec; 39] = {
             "through: write(2) itself waits; back: fsync and write-back wait; direct: nothing is cached [through]"),
         row(Opt::QueueDepth, "queue-depth", "N", Mount, AT_MOUNT, "Asynchronous requests under way before even reads wait, 1 to 65535 [128]"),
         row(Opt::Threads, "threads", "N", Mount, AT_MOUNT, "Threads that serve the kernel, 1 to 64 [1]"),
+        row(Opt::LowLatency, "low-latency", "auto|off", Mount, AT_MOUNT,
+            "Keep idle processors awake while requests come in quick succession (PM QoS; root) [auto]"),
         row(Opt::HeldMemory, "held-memory", "SIZE", Mount, Some("its buffers are set up at mount"),
             "Memory for the data of held writes; past it they go to a temporary file [256MiB]"),
         row(Opt::AllowOther, "allow-other", "", Mount, AT_MOUNT, "Other users may use the mount"),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::freeze::FreezeTarget;
 use crate::model::{Latency, OnFull, Placement, Scope, StunTrigger};
-use crate::options::CacheMode;
+use crate::options::{CacheMode, LowLatency};
 use crate::units::{ParseUnitError, parse_duration};
 
 /// How long a stun lasts when an option names no duration: long enough to be felt, below the 30 s command timeout of
@@ -100,6 +100,11 @@ pub(super) fn placement(text: &str) -> Parsed<Placement> {
 /// `through`, `back` or `direct`.
 pub(super) fn cache(text: &str) -> Parsed<CacheMode> {
     word(text, &[("through", CacheMode::Through), ("back", CacheMode::Back), ("direct", CacheMode::Direct)])
+}
+
+/// `auto` or `off`.
+pub(super) fn low_latency(text: &str) -> Parsed<LowLatency> {
+    word(text, &[("auto", LowLatency::Auto), ("off", LowLatency::Off)])
 }
 
 /// Whether `fallocate` provisions.

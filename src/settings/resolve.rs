@@ -190,6 +190,7 @@ impl Settings {
         self.take(Opt::Cache, &mut options.cache, parse::cache)?;
         self.take(Opt::QueueDepth, &mut options.queue_depth, |text| parse::number(text, 1, u16::MAX))?;
         self.take(Opt::Threads, &mut options.threads, |text| parse::number(text, 1, 64))?;
+        self.take(Opt::LowLatency, &mut options.low_latency, parse::low_latency)?;
         self.take(Opt::HeldMemory, &mut options.held_memory, str::parse)?;
         self.take(Opt::AllowOther, &mut options.allow_other, parse::flag)?;
         self.take(Opt::ReadOnly, &mut options.read_only, parse::flag)?;

@@ -25,7 +25,7 @@ use crate::engine::{Engine, EngineParts, Filter, Observer};
 use crate::fs::{FileSystem, FsOptions};
 use crate::fuse::{self, MountSpec, Session};
 use crate::model::{FileKey, Model, ModelConfig, Placement};
-use crate::options::{StateFile, VolumeOptions};
+use crate::options::{LowLatency, StateFile, VolumeOptions};
 use crate::telemetry::event::EventBody;
 use crate::telemetry::events::EventLog;
 use crate::time::{Clock, wait_until};
@@ -258,6 +258,7 @@ fn attach(inner: &Inner, root: OwnedFd) -> Result<Session, VolumeError> {
         cache: options.cache,
         queue_depth: options.queue_depth,
         threads: options.threads,
+        low_latency: options.low_latency == LowLatency::Auto,
         allow_other: options.allow_other,
         read_only: options.read_only,
     };

@@ -61,6 +61,7 @@ pub(crate) fn mount(backing: &Path, mountpoint: &Path, cache: CacheMode, threads
         cache,
         queue_depth: 128,
         threads,
+        low_latency: false,
         allow_other: false,
         read_only: false,
     };

@@ -11,6 +11,7 @@ use rustix::process::{Resource, geteuid, getrlimit};
 use rustix::system::uname;
 use stunfs::backing::{self, Favour};
 use stunfs::freeze;
+use stunfs::sys::pm_qos;
 
 use super::{Check, CheckState};
 
@@ -21,7 +22,7 @@ pub(super) fn all() -> Vec<Check> {
     if !geteuid().is_root() {
         checks.push(allow_other());
     }
-    checks.extend([kernel(), request_timeout(), open_files(), priority(), fusectl()]);
+    checks.extend([kernel(), request_timeout(), open_files(), priority(), wake_latency(), fusectl()]);
     checks.push(loop_devices());
     checks.extend(freezing());
     checks.extend([kernel_log(), hung_tasks()]);
@@ -142,7 +143,22 @@ fn open_files() -> Check {
     }
 }
 
-/// Where a wedged mount can be aborted.
+/// Whether a busy volume may keep idle processors awake (`--low-latency auto`).
+fn wake_latency() -> Check {
+    const NAME: &str = "wake latency";
+    match pm_qos::can_request() {
+        Ok(()) => Check::ok(
+            NAME,
+            "idle processors of the whole machine stay awake while requests come quickly (power); --low-latency off: never",
+        ),
+        Err(error) => Check::limited(
+            NAME,
+            format!("{}: {error}: small requests of one program are slower", pm_qos::DEVICE),
+            "run it as root (container: --device /dev/cpu_dma_latency)",
+        ),
+    }
+}
+
 /// Tried on a thread of its own, which ends with it.
 fn priority() -> Check {
     const NAME: &str = "priority";
@@ -157,6 +173,7 @@ fn priority() -> Check {
     }
 }
 
+/// Where a wedged mount can be aborted.
 fn fusectl() -> Check {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     if mounts.lines().any(|line| line.split(' ').nth(2) == Some("fusectl")) {

@@ -104,6 +104,7 @@ fn mounted(threads: usize) -> Option<(Session, TestFs, tempfile::TempDir)> {
         cache: CacheMode::Through,
         queue_depth: 128,
         threads,
+        low_latency: false,
         allow_other: false,
         read_only: false,
     };
@@ -245,6 +246,7 @@ fn an_error_from_the_guard_mounts_nothing() {
         cache: CacheMode::Through,
         queue_depth: 1,
         threads: 1,
+        low_latency: false,
         allow_other: false,
         read_only: true,
     };
