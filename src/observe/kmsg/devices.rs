@@ -160,6 +160,7 @@ pub(super) const MAPPED: &[Rule] = &[
         Fault::IoError,
         &[
             "device-mapper: raid1: {}error",
+            "device-mapper: raid1: {}failed",
             "device-mapper: snapshots: Invalidating snapshot",
             "device-mapper: verity: {dev}: {}corrupt",
             "device-mapper: integrity: {}error",
@@ -306,9 +307,11 @@ pub(super) const SCSI: &[Rule] = &[
         Fault::DeviceGone,
         &[
             "Device offlined",
+            "scsi: Device offlined",
             "rejecting I/O to offline device",
             "rejecting I/O to dead device",
             "rejecting I/O to device being removed",
+            "killing request",
             "{}hostbyte=DID_NO_CONNECT",
             "{}hostbyte=DID_BAD_TARGET",
             "{}hostbyte=DID_TRANSPORT",
@@ -344,6 +347,7 @@ pub(super) const ADAPTERS: &[Rule] = &[
             "vmw_pvscsi: {}abort",
             "iscsi: {}timed out",
             "connection{}: ping timeout of",
+            "CIFS{}has not responded in",
             "libceph: osd{}timeout",
             "libceph: tid {} timeout",
             "libceph: tid {} timed out",

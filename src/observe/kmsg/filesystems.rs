@@ -170,7 +170,7 @@ pub(super) const JOURNAL: &[Rule] = &[
 pub(super) const BTRFS: &[Rule] = &[
     healthy(&[
         "BTRFS {}option",
-        "BTRFS {}open_ctree failed: -22",
+        "BTRFS {}open_ctree failed",
         "BTRFS {}superblock checksum mismatch$",
         "BTRFS {}no valid FS found",
     ]),

@@ -288,7 +288,7 @@ fn parse_header(text: &str) -> Option<HungTask> {
     let (who, _) = who.rsplit_once(" blocked").filter(|(_, how)| how.is_empty() || how.starts_with(' '))?;
     let (seconds, unit) = rest.split_once(' ')?;
     let (task, pid) = split_task(who.strip_suffix(" is").unwrap_or(who))?;
-    let seconds = seconds.parse().ok().filter(|_| unit.starts_with("second"))?;
+    let seconds = seconds.parse().ok().filter(|_| unit.trim_end_matches('.') == "seconds")?;
     Some(HungTask { task, pid, seconds: Some(seconds), state: None, frames: Vec::new() })
 }
 
@@ -389,6 +389,7 @@ mod tests {
         for line in [
             "INFO: task a:1 is blocked on a mutex likely owned by task b:2.",
             "INFO: task a:1 blocked for more than ever.",
+            "INFO: task a:1 blocked for more than 120 seconds. Or so.",
             "x INFO: task a:1 blocked for more than 120 seconds.",
         ] {
             assert_eq!(parse_header(line), None, "{line}");

@@ -17,13 +17,26 @@ pub struct SoftLockup {
     pub pid: u32,
 }
 
+/// What a line says of a soft lockup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Said {
+    Whole(SoftLockup),
+    /// The console lost the line's end.
+    Cut,
+}
+
 /// `BUG: soft lockup - CPU#0 stuck for 223s! [swapper/0:0]`.
-pub(super) fn soft_lockup(text: &str) -> Option<SoftLockup> {
+pub(super) fn soft_lockup(text: &str) -> Option<Said> {
     let rest = text.strip_prefix("BUG: soft lockup - CPU#")?;
-    let (cpu, rest) = rest.split_once(" stuck for ")?;
-    let (seconds, rest) = rest.split_once("s!")?;
-    let (_, rest) = rest.split_once('[')?;
-    let (who, _) = rest.rsplit_once(']')?;
+    let rest = Some(rest).filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))?;
+    let Some((start, who)) = rest.split_once('[') else { return Some(Said::Cut) };
+    let Some((who, end)) = who.rsplit_once(']') else { return Some(Said::Cut) };
+    // What a program says goes on behind it; the list of modules does where a line end was lost.
+    if !end.trim().is_empty() && !end.starts_with("Modules") {
+        return None;
+    }
+    let (cpu, seconds) = start.split_once(" stuck for ")?;
     let (task, pid) = split_task(who)?;
-    Some(SoftLockup { cpu: cpu.parse().ok()?, seconds: seconds.parse().ok()?, task, pid })
+    let seconds = seconds.trim_end().strip_suffix("s!")?.parse().ok()?;
+    Some(Said::Whole(SoftLockup { cpu: cpu.parse().ok()?, seconds, task, pid }))
 }

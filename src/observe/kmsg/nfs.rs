@@ -23,8 +23,8 @@ pub(super) fn nfs(text: &str) -> Option<NfsServer> {
     let said = said.trim().trim_end_matches('.');
     let state = match () {
         () if said == "OK" => NfsState::Ok,
-        () if said.starts_with("not responding, still trying") => NfsState::NotResponding,
-        () if said.starts_with("not responding, timed out") => NfsState::TimedOut,
+        () if said == "not responding, still trying" => NfsState::NotResponding,
+        () if said == "not responding, timed out" => NfsState::TimedOut,
         () => return None,
     };
     Some(NfsServer { server: server.to_owned(), state })

@@ -6,9 +6,10 @@
 use super::finding::{Finding, What};
 use super::hung::{Report, Taken};
 use super::line::Line;
-use super::lockup::soft_lockup;
+use super::lockup::{Said, soft_lockup};
 use super::nfs::nfs;
 use super::records::{self, Records};
+use super::rule::Notice;
 use super::seen::Seen;
 use super::storage::{storage, without_subsystem};
 use crate::time::SimTime;
@@ -130,8 +131,12 @@ impl Parser {
 
 /// What one line says by itself.
 fn single_line(text: &str) -> Option<What> {
+    let lockup = |said| match said {
+        Said::Whole(lockup) => What::SoftLockup(lockup),
+        Said::Cut => What::Notice(Notice::SoftLockup),
+    };
     soft_lockup(without_subsystem(text))
-        .map(What::SoftLockup)
+        .map(lockup)
         .or_else(|| nfs(text).map(What::NfsServer))
         .or_else(|| storage(text).map(|found| found.map_or_else(What::Notice, What::Storage)))
 }

@@ -30,8 +30,6 @@ pub(super) const WATCHDOGS: &[Rule] = &[
             "BUG: hard LOCKUP",
         ],
     ),
-    // Without its end: whole ones are events of their own.
-    notice(Notice::SoftLockup, &["BUG: soft lockup - CPU#{} stuck for"]),
     notice(Notice::WorkqueueLockup, &["BUG: workqueue lockup - pool"]),
     notice(
         Notice::ClockUnstable,
