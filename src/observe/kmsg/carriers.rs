@@ -14,7 +14,7 @@ pub(super) struct Carried {
     pub(super) caller: Option<String>,
     /// A program said this, not the kernel.
     pub(super) by_program: bool,
-    /// Whoever's name stands before the text may be a program: no other message is looked for in it.
+    /// The name before the text may be a program's: no other message is looked for in the text.
     pub(super) named: bool,
     /// It is a record of `/dev/kmsg`, which has escapes of its own.
     pub(super) is_record: bool,
@@ -59,7 +59,8 @@ pub(super) fn strip<'a>(text: &'a str, carried: &mut Carried) -> &'a str {
 /// A kernel's time stamp within `text`, not at its start: there another message begins, whose line's start was lost in
 /// the text before. Not if the stamp is quoted, and not behind another carrier (`grep` that shows an old log).
 pub(super) fn next_message(text: &str) -> Option<usize> {
-    let at = text.match_indices('[').map(|(at, _)| at).find(|at| *at > 0 && parse_stamp(&text[*at..]).is_some())?;
+    let is_stamp = |at: usize| parse_stamp(&text[at..]).is_some_and(|stamp| stamp.is_exact);
+    let at = text.match_indices('[').map(|(at, _)| at).find(|at| *at > 0 && is_stamp(*at))?;
     let before = &text[..at];
     let start = before.rfind('<').filter(|at| parse_level(&text[*at..]).is_some_and(|(_, rest)| rest.starts_with('[')));
     let before = start.map_or(before, |start| &text[..start]);
@@ -149,24 +150,31 @@ const fn is_kernels(priority: u32) -> bool {
 
 /// `[  123.456789]`, also with `<    0.000013>` inside (`dmesg -d`).
 fn stamp<'a>(text: &'a str, carried: &mut Carried) -> Option<&'a str> {
-    let (micros, rest) = parse_stamp(text)?;
-    carried.kernel_us = Some(micros);
+    let stamp = parse_stamp(text)?;
+    carried.kernel_us = Some(stamp.micros);
     carried.dated = true;
-    Some(rest)
+    Some(stamp.rest)
 }
 
-fn parse_stamp(text: &str) -> Option<(u64, &str)> {
+struct Stamp<'a> {
+    micros: u64,
+    /// As the kernel prints it, not shortened by a tool.
+    is_exact: bool,
+    rest: &'a str,
+}
+
+fn parse_stamp(text: &str) -> Option<Stamp<'_>> {
     let (inside, rest) = text.strip_prefix('[')?.split_once(']')?;
     let mut words = inside.trim_start().splitn(2, ' ');
     let (seconds, fraction) = words.next()?.split_once('.')?;
     let is_delta = words.next().is_none_or(|delta| delta.trim().is_empty() || delta.trim_start().starts_with('<'));
-    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
-    if !is_delta || seconds.is_empty() || ![6, 9].contains(&fraction.len()) || !digits(seconds) || !digits(fraction) {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if !is_delta || fraction.len() > 9 || !digits(seconds) || !digits(fraction) {
         return None;
     }
-    let seconds: u64 = seconds.parse().ok()?;
-    let micros: u64 = fraction.get(..6)?.parse().ok()?;
-    Some((seconds.checked_mul(1_000_000)?.checked_add(micros)?, rest))
+    let micros: u64 = format!("{fraction:0<6}").get(..6)?.parse().ok()?;
+    let micros = seconds.parse::<u64>().ok()?.checked_mul(1_000_000)?.checked_add(micros)?;
+    Some(Stamp { micros, is_exact: [6, 9].contains(&fraction.len()), rest })
 }
 
 /// `[ T123]` or `[C0]` after a time stamp, and vendors' `[0: khungtaskd:  74]`.

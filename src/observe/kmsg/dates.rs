@@ -16,12 +16,13 @@ pub(super) fn take_date(text: &str) -> Option<(&str, &str)> {
     let mut rest = text;
     let mut timed = false;
     while let Some((word, after)) = take_word(rest) {
+        let begun = rest.len() < text.len();
         match kind_of(word) {
-            Part::Time if timed => break,
-            Part::Time => timed = true,
+            Part::Time if !timed => timed = true,
             Part::Day => {}
-            Part::AfterTime if timed => {}
-            Part::AfterTime | Part::None => break,
+            Part::Year if begun => {}
+            Part::Zone if timed => {}
+            Part::Time | Part::Year | Part::Zone | Part::None => break,
         }
         rest = after;
     }
@@ -55,22 +56,20 @@ enum Part {
     Time,
     /// A weekday, a month, a day of it, a date.
     Day,
-    /// A year or a time zone.
-    AfterTime,
+    Year,
+    Zone,
     None,
 }
 
 fn kind_of(word: &str) -> Part {
     let name = word.trim_end_matches(',');
-    let moment = word.split_once('T').is_some_and(|(day, time)| is_day(day) && is_clock(time));
+    let moment = word.split_once(['T', '_']).is_some_and(|(day, time)| is_day(day) && is_clock(time));
     match () {
-        () if is_clock(word) || moment || is_unix(word) => Part::Time,
+        () if is_clock(word) || moment || is_unix(word) || is_tai(word) => Part::Time,
         () if is_one_of(name, DAYS) || is_one_of(name, MONTHS) || is_day(word) => Part::Day,
         () if word.len() <= 2 && is_digits(word) => Part::Day,
-        () if word.len() == 4 && is_digits(word) && (word.starts_with("19") || word.starts_with("20")) => {
-            Part::AfterTime
-        }
-        () if is_one_of(word, ZONES) || is_offset(word) => Part::AfterTime,
+        () if word.len() == 4 && is_digits(word) && (word.starts_with("19") || word.starts_with("20")) => Part::Year,
+        () if is_one_of(word, ZONES) || is_offset(word) => Part::Zone,
         () => Part::None,
     }
 }
@@ -129,6 +128,11 @@ fn is_unix(word: &str) -> bool {
     word.split_once('.').is_some_and(|(seconds, _)| seconds.len() == 10 && is_seconds(word))
 }
 
+/// `@4000000067a1b2c30a1b2c3d`: TAI64N, as multilog writes it.
+fn is_tai(word: &str) -> bool {
+    word.strip_prefix('@').is_some_and(|hex| hex.len() == 24 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
 fn is_seconds(word: &str) -> bool {
     word.split_once('.').is_some_and(|(seconds, fraction)| is_digits(seconds) && is_digits(fraction))
 }
@@ -144,6 +148,10 @@ mod tests {
             "Nov  4 03:02:01.123456",
             "Mon Nov 24 03:02:01 2025",
             "Mon Nov 24 03:02:01 UTC 2025",
+            "Nov 24 2025 03:02:01",
+            "Mon, 24 Nov 2025 03:02:01 +0000",
+            "2025-11-24_03:02:01.12345",
+            "@4000000067a1b2c30a1b2c3d",
             "Mon 2025-11-24 03:02:01 UTC",
             "Mon 2025-11-24 03:02:01.000001 CET",
             "2025-11-24 03:02:01.000000001 +0000",

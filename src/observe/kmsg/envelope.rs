@@ -1,6 +1,6 @@
 //! Messages in JSON objects, as the journal, containers and log shippers write them, one on a line.
 //!
-//! Must not know: what messages mean, other carriers. Invariant: an object that names somebody else than the kernel gives no
+//! Must not know: what messages mean, other carriers. Invariant: an object that names a program as the speaker gives no
 //! message of the kernel's.
 
 use serde_json::{Map, Value};
@@ -38,21 +38,31 @@ const SPEAKER: [&str; 11] = [
 ];
 
 /// Names under which syslog's facility is kept.
-const FACILITY: [&str; 5] = ["SYSLOG_FACILITY", "syslog_facility", "facility", "fac", "facility_name"];
+const FACILITY: [&str; 6] =
+    ["SYSLOG_FACILITY", "syslog_facility", "facility", "fac", "facility_name", "facility_label"];
 
-/// The message in a text that is (or ends with) an object.
-pub(super) fn open(text: &str) -> Option<Envelope> {
+/// The messages in a text that is (or ends with) an object, or is a list of objects.
+pub(super) fn open(text: &str) -> Option<Vec<Envelope>> {
     let text = text.strip_prefix("data: ").or_else(|| text.strip_prefix("@cee:")).unwrap_or(text).trim();
-    if text.starts_with('{') {
-        let object: Map<String, Value> = serde_json::from_str(text).ok()?;
-        return from_fields(&object);
+    if text.starts_with('{') || text.starts_with("[{") {
+        return from_value(&serde_json::from_str(text).ok()?);
     }
     // `[0] kmsg.0: [[1763953321.0, {}], {"priority"=>3, "msg"=>"..."}]` (Fluent Bit), `kmsg: {"message":"..."}` (fluentd)
     let (before, _) = text.split_once('{')?;
     let is_tagged = before.split_whitespace().count() <= 4 && !before.contains(['\'', '"', '=']);
     let start = text.find("{\"").filter(|_| is_tagged)?;
     let object = text.get(start..=text.rfind('}')?)?.replace("\"=>", "\":");
-    from_fields(&serde_json::from_str(&object).ok()?)
+    from_value(&serde_json::from_str(&object).ok()?)
+}
+
+/// One message, or those in a list; `{"dmesg":[..]}` is a list, too.
+fn from_value(value: &Value) -> Option<Vec<Envelope>> {
+    let list = value.as_array().or_else(|| {
+        let only = value.as_object().filter(|object| object.len() == 1)?.values().next()?;
+        only.as_array().filter(|list| list.iter().all(Value::is_object))
+    });
+    let Some(list) = list else { return from_fields(value.as_object()?).map(|envelope| vec![envelope]) };
+    Some(list.iter().filter_map(Value::as_object).filter_map(from_fields).collect())
 }
 
 /// The message in an object's fields.
@@ -93,8 +103,14 @@ fn is_programs(object: &Map<String, Value>, depth: usize) -> bool {
         })
     };
     named(&SPEAKER, is_kernel)
+        || process(object).is_some_and(|name| !is_kernel(name))
         || named(&FACILITY, is_kernels_facility)
         || inner(object, depth).any(|object| is_programs(object, depth + 1))
+}
+
+/// `"process":{"name":"app"}`.
+fn process(object: &Map<String, Value>) -> Option<&str> {
+    object.get("process")?.as_object()?.get("name")?.as_str()
 }
 
 fn is_kernel(speaker: &str) -> bool {
@@ -121,9 +137,18 @@ fn kernel_us(object: &Map<String, Value>) -> Option<u64> {
 mod tests {
     use super::*;
 
+    fn only(line: &str) -> Option<Envelope> {
+        let found = open(line)?;
+        assert!(found.len() < 2);
+        found.into_iter().next()
+    }
+
     #[test]
     fn messages_of_the_kernel() {
         for line in [
+            r#"{"dmesg":[{"pri":3,"time":1.000001,"msg":"a \"b\""}]}"#,
+            r#"[{"message":"a \"b\""}]"#,
+            r#"{"message":"a \"b\"","process":{"name":"kernel"},"syslog":{"facility":0,"facility_label":"kernel"}}"#,
             r#"{"_TRANSPORT":"kernel","SYSLOG_IDENTIFIER":"kernel","SYSLOG_FACILITY":"0","PRIORITY":"3","MESSAGE":"a \"b\""}"#,
             r#"{"_TRANSPORT":"kernel","MESSAGE":[97,32,34,98,34]}"#,
             r#"{"log":"a \"b\"","stream":"stdout","time":"2025-11-24T03:02:01.5Z"}"#,
@@ -134,7 +159,7 @@ mod tests {
             r#"kmsg: {"message":"a \"b\""}"#,
             r#"[0] kmsg.0: [[1763953321.000001, {}], {"priority"=>3, "sequence"=>4, "msg"=>"a \"b\""}]"#,
         ] {
-            let found = open(line).unwrap_or_else(|| panic!("{line}"));
+            let found = only(line).unwrap_or_else(|| panic!("{line}"));
             assert_eq!((found.message.as_str(), found.by_program), ("a \"b\"", false), "{line}");
         }
     }
@@ -148,24 +173,25 @@ mod tests {
             r#"{"facility":"user","message":"a"}"#,
             r#"{"facility":1,"message":"a"}"#,
             r#"{"syslogtag":"app[12]:","msg":"a"}"#,
+            r#"{"process":{"name":"app"},"message":"a"}"#,
             r#"{"jsonPayload":{"message":"a","ident":"app"}}"#,
         ] {
-            assert!(open(line).is_some_and(|found| found.by_program), "{line}");
+            assert!(only(line).is_some_and(|found| found.by_program), "{line}");
         }
     }
 
     #[test]
     fn the_kernels_time() {
-        assert_eq!(open(r#"{"sec":301,"usec":2,"msg":"a"}"#).unwrap().kernel_us, Some(301_000_002));
-        assert_eq!(open(r#"{"time":301.000002,"msg":"a"}"#).unwrap().kernel_us, Some(301_000_002));
-        assert_eq!(open(r#"{"time":301.5,"msg":"a"}"#).unwrap().kernel_us, Some(301_500_000));
-        assert_eq!(open(r#"{"time":"2025-11-24","msg":"a"}"#).unwrap().kernel_us, None);
+        assert_eq!(only(r#"{"sec":301,"usec":2,"msg":"a"}"#).unwrap().kernel_us, Some(301_000_002));
+        assert_eq!(only(r#"{"time":301.000002,"msg":"a"}"#).unwrap().kernel_us, Some(301_000_002));
+        assert_eq!(only(r#"{"time":301.5,"msg":"a"}"#).unwrap().kernel_us, Some(301_500_000));
+        assert_eq!(only(r#"{"time":"2025-11-24","msg":"a"}"#).unwrap().kernel_us, None);
     }
 
     #[test]
     fn what_has_no_message() {
         for line in ["{", "{}", r#"{"message":1}"#, r#"{"a":"b"}"#, "[0] {", "x", r#"say "{"message":"a"}""#] {
-            assert_eq!(open(line), None, "{line}");
+            assert_eq!(only(line), None, "{line}");
         }
     }
 }

@@ -36,7 +36,8 @@ const FILLERS: [&str; 12] = [
 ];
 
 /// Reports of another kind, which bring stacks of their own.
-const OTHER_REPORTS: [&str; 27] = [
+const OTHER_REPORTS: [&str; 28] = [
+    "Last Breaking-Event-Address",
     "BUG: ",
     "watchdog: ",
     "NMI watchdog: ",
@@ -175,6 +176,11 @@ impl Report {
         (self.task, self.raw)
     }
 
+    /// Whether more of it is to come: its stack, or the end of its stack.
+    pub(super) fn expects_more(&self) -> bool {
+        !self.has_frames() || self.stack != Stack::Own { marked: false }
+    }
+
     /// Offers a line to the report.
     pub(super) fn take(&mut self, line: &Line) -> Taken {
         if line.text.is_empty() {
@@ -271,7 +277,10 @@ impl Report {
 
     /// The line with the task's state; a second one is about another task.
     fn take_task_line(&mut self, line: &Line) -> Option<Taken> {
-        let other = parse_task_line(&line.text)?;
+        let Some(other) = parse_task_line(&line.text) else {
+            self.task.state = self.task.state.or_else(|| state_alone(&line.text, &self.task.task));
+            return None;
+        };
         if self.task.state.is_some() || other.pid != self.task.pid {
             return Some(Taken::Over);
         }
@@ -296,6 +305,14 @@ fn parse_header(text: &str) -> Option<HungTask> {
 pub(super) fn split_task(text: &str) -> Option<(String, u32)> {
     let (task, pid) = text.rsplit_once(':')?;
     Some((task.to_owned(), pid.parse().ok()?))
+}
+
+/// The state in a task's line whose rest was printed behind another line: `task:fluentd         state:D`.
+fn state_alone(text: &str, task: &str) -> Option<char> {
+    let name = text.strip_prefix("task:").unwrap_or(text).strip_prefix(task)?;
+    let state = name.trim_start().trim_start_matches("state:");
+    let letter = state.chars().next().filter(|letter| "RSDTtXZPIKWx".contains(*letter))?;
+    (state.len() == 1 && name.starts_with(' ')).then_some(letter)
 }
 
 /// The line that shows a task's state, in its new or its old form.
@@ -372,6 +389,9 @@ mod tests {
             let found = parse_task_line(line).unwrap_or_else(|| panic!("{line}"));
             assert_eq!((found.task.as_str(), found.state, found.pid), (task, Some(state), pid), "{line}");
         }
+        assert_eq!(state_alone("task:fluentd         state:D", "fluentd"), Some('D'));
+        assert_eq!(state_alone("fluentd         D", "fluentd"), Some('D'));
+        assert_eq!(state_alone("fluentd Done", "fluentd"), None);
         for line in ["a D 1 2 3 4", "x 0x00000080", "", "fluentd D 0 1234 1", "a DD 0 1 1 0x00000080"] {
             assert_eq!(parse_task_line(line), None, "{line}");
         }

@@ -49,8 +49,8 @@ fn add(line: &str, kernel_us: Option<u64>, lines: &mut Vec<Line>) {
         if carried.by_program {
             return;
         }
-        if let Some(envelope) = open(text) {
-            return add_envelope(&envelope, lines);
+        if let Some(envelopes) = open(text) {
+            return envelopes.iter().for_each(|envelope| add_envelope(envelope, lines));
         }
         let end = next_message(text).filter(|_| !carried.named).unwrap_or(text.len());
         let (message, rest) = text.split_at_checked(end).unwrap_or((text, ""));
@@ -139,6 +139,7 @@ mod tests {
             "[123.456789] nfs: server a OK",
             "[  123.456789123] nfs: server a OK",
             "<3>[  123.456789] nfs: server a OK",
+            "[  123.45678900] nfs: server a OK",
             "Nov 24 03:02:01 node-7 kernel: [  123.456789] nfs: server a OK",
             "[  123.456789] node-7 kernel: nfs: server a OK",
             "[  123.456789 <    0.000013>] nfs: server a OK",

@@ -73,6 +73,11 @@ impl Parser {
         !self.reports.is_empty() || self.records.is_open()
     }
 
+    /// Whether a report that is being read is not complete as it is.
+    pub fn expects_more(&self) -> bool {
+        self.reports.iter().any(Report::expects_more)
+    }
+
     /// How many lines were taken as parts of reports that are longer than a line.
     pub const fn taken(&self) -> u64 {
         self.taken

@@ -6,7 +6,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -16,8 +16,19 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::Begin;
 use super::lines::Lines;
+
+/// So many bytes are remembered of a file.
+const KNOWN_BY: usize = 64;
+
+/// From which line on a log is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// All that is there.
+    Start,
+    /// What comes from now on.
+    Now,
+}
 
 /// What reading did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,15 +121,50 @@ pub(super) struct Tail {
 struct Growing {
     file: File,
     read: u64,
+    /// The bytes before `read`, by which a file is known that was cut off and has grown again.
+    last: Vec<u8>,
     lines: Lines,
 }
 
 impl Growing {
+    fn new(file: File, read: u64) -> io::Result<Self> {
+        let mut growing = Self { file, read, last: Vec::new(), lines: Lines::default() };
+        let mut last = [0; KNOWN_BY];
+        let length = growing.file.read_at(&mut last, read.saturating_sub(KNOWN_BY as u64))?;
+        let length = length.min(usize::try_from(read).unwrap_or(KNOWN_BY));
+        growing.remember(last.get(..length).unwrap_or_default());
+        Ok(growing)
+    }
+
+    fn remember(&mut self, bytes: &[u8]) {
+        self.last.extend_from_slice(bytes);
+        let excess = self.last.len().saturating_sub(KNOWN_BY);
+        self.last.drain(..excess);
+    }
+
+    /// Whether what was read last is not there any more.
+    fn is_cut_off(&self) -> io::Result<bool> {
+        let mut now = [0; KNOWN_BY];
+        let now = now.get_mut(..self.last.len()).unwrap_or_default();
+        let start = self.read.saturating_sub(u64::try_from(self.last.len()).unwrap_or(0));
+        let length = self.file.read_at(now, start)?;
+        Ok(length < self.last.len() || *now != *self.last)
+    }
+
+    fn begin_anew(&mut self, out: &mut Vec<Vec<u8>>) -> io::Result<()> {
+        self.lines.finish(out);
+        self.last.clear();
+        self.read = self.file.seek(SeekFrom::Start(0))?;
+        Ok(())
+    }
+
     fn read(&mut self, out: &mut Vec<Vec<u8>>) -> io::Result<usize> {
         let mut buffer = [0; 16 * 1024];
         let length = retry(|| self.file.read(&mut buffer))?;
         self.read += u64::try_from(length).unwrap_or(0);
-        self.lines.push(buffer.get(..length).unwrap_or_default(), out);
+        let bytes = buffer.get(..length).unwrap_or_default();
+        self.remember(bytes.get(length.saturating_sub(KNOWN_BY)..).unwrap_or_default());
+        self.lines.push(bytes, out);
         Ok(length)
     }
 }
@@ -133,19 +179,16 @@ impl Tail {
             }
             length => length.transpose()?.unwrap_or(0),
         };
+        if self.current.is_cut_off()? {
+            self.current.begin_anew(out)?;
+            return Ok(Some(Progress::Restarted));
+        }
         if from_before + self.current.read(out)? > 0 {
             return Ok(Some(Progress::Read));
         }
         let ours = self.current.file.metadata()?;
-        if std::fs::metadata(path).is_ok_and(|now| (now.dev(), now.ino()) != (ours.dev(), ours.ino())) {
-            return Ok(None);
-        }
-        if ours.len() >= self.current.read {
-            return Ok(Some(Progress::Nothing));
-        }
-        self.current.lines.finish(out);
-        self.current.read = self.current.file.seek(SeekFrom::Start(0))?;
-        Ok(Some(Progress::Restarted))
+        let is_other = std::fs::metadata(path).is_ok_and(|now| (now.dev(), now.ino()) != (ours.dev(), ours.ino()));
+        Ok((!is_other).then_some(Progress::Nothing))
     }
 
     fn finish_before(&mut self, out: &mut Vec<Vec<u8>>) {
@@ -233,7 +276,7 @@ fn is_end(cause: &io::Error) -> bool {
     ends.iter().any(|errno| cause.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// As good as not there: nobody listens (any more), or not yet again.
+/// As good as not there: no process listens on the socket (any more), or the device is not back yet.
 fn is_absent(cause: &io::Error) -> bool {
     matches!(cause.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::WouldBlock) || is_end(cause)
 }
@@ -252,7 +295,7 @@ fn open_existing(path: &Path, begin: Begin) -> io::Result<Console> {
         return Ok(Console::Stream(Stream::new(Source::Device(file), Some((about.dev(), about.ino())))));
     }
     let read = if begin == Begin::Now { file.seek(SeekFrom::End(0))? } else { 0 };
-    Ok(Console::File(Tail { current: Growing { file, read, lines: Lines::default() }, before: None }))
+    Ok(Console::File(Tail { current: Growing::new(file, read)?, before: None }))
 }
 
 pub(super) fn open_nonblocking(path: &Path) -> io::Result<File> {
@@ -260,7 +303,7 @@ pub(super) fn open_nonblocking(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
-/// Without waiting for a listener that is busy with somebody else.
+/// Does not wait for a listener whose queue of connections is full.
 fn connect(path: &Path) -> io::Result<UnixStream> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+pub use console::Begin;
 use console::{Console, Progress, open_nonblocking, retry, wait_readable};
 
 use super::finding::Finding;
@@ -27,6 +28,9 @@ pub const KMSG: &str = "/dev/kmsg";
 
 /// A report is taken for complete when no line of it has come for so long.
 const QUIET: Duration = Duration::from_millis(500);
+
+/// A report of which more is to come is waited for so long: a machine may stand still in the middle of it.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How often a file is looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -62,15 +66,6 @@ fn advice(cause: &io::Error) -> String {
         }
         _ => format!("reading it needs root, or kernel.dmesg_restrict=0 for {KMSG}"),
     }
-}
-
-/// From which line on a log is followed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Begin {
-    /// All that is there.
-    Start,
-    /// What comes from now on.
-    Now,
 }
 
 /// What is being read.
@@ -132,7 +127,8 @@ impl Follower {
         loop {
             let mut found = Vec::new();
             let read = self.read_some(deadline.left(), &mut found)?;
-            if self.parser.is_open() && self.clock.now().since(self.grown) >= QUIET {
+            let patience = if self.parser.expects_more() { PATIENCE } else { QUIET };
+            if self.parser.is_open() && self.clock.now().since(self.grown) >= patience {
                 found.extend(self.parser.flush());
             }
             if read || !found.is_empty() || deadline.passed() {

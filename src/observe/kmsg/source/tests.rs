@@ -83,7 +83,7 @@ fn a_socket_that_closes_and_comes_back() {
 }
 
 #[test]
-fn a_socket_on_which_nobody_listens_is_waited_for() {
+fn a_socket_without_a_listener_is_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("serial");
     drop(UnixListener::bind(&path).unwrap());
@@ -133,6 +133,34 @@ fn a_log_that_is_cut_off_in_the_middle_of_a_line() {
     assert!(follower.poll(Duration::from_millis(200)).unwrap().is_empty());
     append(&path, &ok("b"));
     assert_eq!(servers(&all(&mut follower, 1)), ["b"]);
+}
+
+#[test]
+fn a_log_that_was_cut_off_and_is_longer_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("console");
+    append(&path, &ok("before"));
+    let mut follower = follow(&path);
+    append(&path, &ok("a"));
+    assert_eq!(servers(&all(&mut follower, 1)), ["a"]);
+    std::fs::write(&path, format!("{}{}", ok("b"), "x\n".repeat(100))).unwrap();
+    assert_eq!(servers(&all(&mut follower, 1)), ["b"]);
+}
+
+#[test]
+fn a_report_that_stands_still_in_its_middle_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("console");
+    append(&path, "");
+    let mut follower = follow(&path);
+    append(
+        &path,
+        "[  9.000001] INFO: task x:1 blocked for more than 5 seconds.\n[  9.000002]  <TASK>\n[  9.000003]  schedule+0x1/0x2\n",
+    );
+    assert!(follower.poll(2 * QUIET).unwrap().is_empty());
+    append(&path, "[  9.000004]  xfs_buf_lock+0x1/0x2\n[  9.000005]  </TASK>\n");
+    let found = all(&mut follower, 1);
+    assert!(matches!(&found[0].what, What::HungTask(hung) if hung.waits_in() == Some("xfs_buf_lock")));
 }
 
 #[test]

@@ -86,7 +86,7 @@ fn consoles() -> Vec<Carrier> {
     ]
 }
 
-fn logs() -> Vec<Carrier> {
+fn syslogs() -> Vec<Carrier> {
     vec![
         carrier(
             "syslog",
@@ -98,6 +98,26 @@ fn logs() -> Vec<Carrier> {
             |m| format!("Nov  4 03:02:01 node-7 kernel: {}", m.text),
             |text| format!("Nov  4 03:02:01 node-7 app[12]: {text}"),
         ),
+        carrier(
+            "RFC 5424",
+            |m| format!("<4>1 2025-11-24T03:02:01.000001Z node-7 kernel - - [a k=\"v w\"] {}", m.text),
+            |text| format!("<12>1 2025-11-24T03:02:01Z node-7 app 12 - - {text}"),
+        ),
+        carrier(
+            "busybox",
+            |m| format!("Nov 24 03:02:01 node-7 kern.warn kernel: {}", m.text),
+            |text| format!("Nov 24 03:02:01 node-7 user.warn app: {text}"),
+        ),
+        carrier(
+            "OpenWrt",
+            |m| format!("Mon Nov 24 03:02:01 2025 kern.warn kernel: {} {}", stamp(m), m.text),
+            |text| format!("Mon Nov 24 03:02:01 2025 user.warn app[12]: {text}"),
+        ),
+    ]
+}
+
+fn journals() -> Vec<Carrier> {
+    vec![
         carrier(
             "journal, short-iso",
             |m| format!("2025-11-24T03:02:01+0000 node-7 kernel: {}", m.text),
@@ -118,6 +138,36 @@ fn logs() -> Vec<Carrier> {
             |m| format!("{} node-7 kernel: {}", stamp(m), m.text),
             |text| format!("[    1.000001] node-7 app[12]: {text}"),
         ),
+    ]
+}
+
+fn containers() -> Vec<Carrier> {
+    vec![
+        carrier(
+            "Talos",
+            |m| format!("192.0.2.10: kern: warning: [2025-11-24T03:02:01.5Z]: {}", m.text),
+            |text| format!("192.0.2.10: user: warning: [2025-11-24T03:02:01.5Z]: {text}"),
+        ),
+        carrier(
+            "CRI",
+            |m| format!("2025-11-24T03:02:01.000000001Z stdout F {} {}", stamp(m), m.text),
+            |text| format!("2025-11-24T03:02:01.000000001Z stdout F app: {text}"),
+        ),
+        carrier(
+            "kubectl logs",
+            |m| format!("[pod/a/b] 2025-11-24T03:02:01.000000001Z {} {}", stamp(m), m.text),
+            |text| format!("[pod/a/b] 2025-11-24T03:02:01.000000001Z app: {text}"),
+        ),
+        carrier(
+            "docker compose",
+            |m| format!("dmesg-1  | {} {}", stamp(m), m.text),
+            |text| format!("app-1  | app: {text}"),
+        ),
+    ]
+}
+
+fn fields() -> Vec<Carrier> {
+    vec![
         carrier(
             "journal, json",
             |m| {
@@ -145,36 +195,11 @@ fn logs() -> Vec<Carrier> {
                 format!("Mon 2025-11-24 03:02:01.000001 UTC [s=1;i=2]\n    MESSAGE={text}\n    SYSLOG_IDENTIFIER=app")
             },
         ),
-        carrier(
-            "RFC 5424",
-            |m| format!("<4>1 2025-11-24T03:02:01.000001Z node-7 kernel - - [a k=\"v w\"] {}", m.text),
-            |text| format!("<12>1 2025-11-24T03:02:01Z node-7 app 12 - - {text}"),
-        ),
-        carrier(
-            "busybox",
-            |m| format!("Nov 24 03:02:01 node-7 kern.warn kernel: {}", m.text),
-            |text| format!("Nov 24 03:02:01 node-7 user.warn app: {text}"),
-        ),
-        carrier(
-            "OpenWrt",
-            |m| format!("Mon Nov 24 03:02:01 2025 kern.warn kernel: {} {}", stamp(m), m.text),
-            |text| format!("Mon Nov 24 03:02:01 2025 user.warn app[12]: {text}"),
-        ),
-        carrier(
-            "Talos",
-            |m| format!("192.0.2.10: kern: warning: [2025-11-24T03:02:01.5Z]: {}", m.text),
-            |text| format!("192.0.2.10: user: warning: [2025-11-24T03:02:01.5Z]: {text}"),
-        ),
-        carrier(
-            "CRI",
-            |m| format!("2025-11-24T03:02:01.000000001Z stdout F {} {}", stamp(m), m.text),
-            |text| format!("2025-11-24T03:02:01.000000001Z stdout F app: {text}"),
-        ),
-        carrier(
-            "kubectl logs",
-            |m| format!("[pod/a/b] 2025-11-24T03:02:01.000000001Z {} {}", stamp(m), m.text),
-            |text| format!("[pod/a/b] 2025-11-24T03:02:01.000000001Z app: {text}"),
-        ),
+    ]
+}
+
+fn shippers() -> Vec<Carrier> {
+    vec![
         carrier(
             "Docker",
             |m| {
@@ -184,11 +209,6 @@ fn logs() -> Vec<Carrier> {
                 )
             },
             |text| format!("{{\"log\":{},\"stream\":\"stdout\"}}", quoted(&format!("app: {text}\n"))),
-        ),
-        carrier(
-            "docker compose",
-            |m| format!("dmesg-1  | {} {}", stamp(m), m.text),
-            |text| format!("app-1  | app: {text}"),
         ),
         carrier(
             "Fluent Bit",
@@ -223,7 +243,7 @@ fn logs() -> Vec<Carrier> {
 }
 
 fn carriers() -> Vec<Carrier> {
-    consoles().into_iter().chain(logs()).collect()
+    [consoles(), syslogs(), journals(), containers(), fields(), shippers()].concat()
 }
 
 /// A report, and the event that is to come of it.
@@ -463,9 +483,9 @@ proptest! {
 
     #[test]
     fn a_log_that_is_shown_again_tells_nothing_new(pieces in prop::collection::vec(piece(), 1..5)) {
-        for carrier in [&consoles()[0], &consoles()[11], &logs()[0]] {
-            let log = write(carrier, &pieces, &[]);
-            check(carrier, &format!("{log}{log}{log}"), &reports(&pieces))?;
+        for carrier in [consoles().remove(0), consoles().remove(11), syslogs().remove(0)] {
+            let log = write(&carrier, &pieces, &[]);
+            check(&carrier, &format!("{log}{log}{log}"), &reports(&pieces))?;
         }
     }
 }
