@@ -26,7 +26,7 @@ pub(super) struct Carried {
 
 type Carrier = for<'a> fn(&'a str, &mut Carried) -> Option<&'a str>;
 
-const CARRIERS: [Carrier; 16] = [
+const CARRIERS: [Carrier; 17] = [
     record,
     rfc5424,
     level,
@@ -34,6 +34,7 @@ const CARRIERS: [Carrier; 16] = [
     caller,
     date_in_brackets,
     facility_and_level,
+    facility_dot_level,
     date,
     node,
     kernel_tag,
@@ -56,16 +57,43 @@ pub(super) fn strip<'a>(text: &'a str, carried: &mut Carried) -> &'a str {
     rest
 }
 
-/// A kernel's time stamp within `text`, not at its start: there another message begins, whose line's start was lost in
-/// the text before. Not if the stamp is quoted, and not behind another carrier (`grep` that shows an old log).
+/// Where another message begins within `text`: at a kernel's time stamp, a priority or a date with the kernel's tag, if what
+/// stands before has lost its line end. Not if it is quoted, and not behind another carrier (`grep` that shows an old log).
 pub(super) fn next_message(text: &str) -> Option<usize> {
+    let found = next_stamp(text).or_else(|| next_priority(text)).or_else(|| next_tagged(text))?;
+    let before = &text[..found];
+    let is_hidden = is_quoted(before) || before.trim_end().ends_with("kernel:");
+    (!is_hidden).then_some(found)
+}
+
+fn next_stamp(text: &str) -> Option<usize> {
     let is_stamp = |at: usize| parse_stamp(&text[at..]).is_some_and(|stamp| stamp.is_exact);
     let at = text.match_indices('[').map(|(at, _)| at).find(|at| *at > 0 && is_stamp(*at))?;
-    let before = &text[..at];
-    let start = before.rfind('<').filter(|at| parse_level(&text[*at..]).is_some_and(|(_, rest)| rest.starts_with('[')));
-    let before = start.map_or(before, |start| &text[..start]);
-    let is_hidden = is_quoted(before) || before.trim_end().ends_with("kernel:");
-    (!is_hidden).then_some(before.len())
+    let start =
+        text[..at].rfind('<').filter(|start| parse_level(&text[*start..at]).is_some_and(|(_, rest)| rest.is_empty()));
+    Some(start.unwrap_or(at))
+}
+
+/// `...still trying<6>nfs: ...`
+fn next_priority(text: &str) -> Option<usize> {
+    let is_priority =
+        |at: usize| parse_level(&text[at..]).is_some_and(|(level, rest)| level < 8 && !rest.starts_with(' '));
+    text.match_indices('<').map(|(at, _)| at).find(|at| is_glued(text, *at) && is_priority(*at))
+}
+
+/// `...still tryingNov 24 03:02:01 host kernel: nfs: ...`
+fn next_tagged(text: &str) -> Option<usize> {
+    let tag = text.find(" kernel: ")?;
+    let is_line = |at: usize| take_date(&text[at..tag]).is_some_and(|(_, host)| host.split_whitespace().count() <= 1);
+    text[..tag].char_indices().map(|(at, _)| at).find(|at| is_glued(text, *at) && is_line(*at))
+}
+
+/// Whether a word ends right before `at`, and what begins there is not a part of it.
+fn is_glued(text: &str, at: usize) -> bool {
+    let (before, after) = (text[..at].chars().next_back(), text[at..].chars().next());
+    let is_number = [before, after].iter().all(|c| c.is_some_and(|c| c.is_ascii_digit()));
+    let is_word = after.is_some_and(|c| !c.is_whitespace());
+    before.is_some_and(|c| c.is_alphanumeric() || ")].".contains(c)) && is_word && !is_number
 }
 
 /// Whether a quotation begins in `before` and does not end there.
@@ -179,7 +207,6 @@ fn parse_stamp(text: &str) -> Option<Stamp<'_>> {
 
 /// `[ T123]` or `[C0]` after a time stamp, and vendors' `[0: khungtaskd:  74]`.
 fn caller<'a>(text: &'a str, carried: &mut Carried) -> Option<&'a str> {
-    carried.kernel_us?;
     let bare = text.trim_start_matches(['-', '.']);
     let bare = bare.strip_prefix('(').and_then(|rest| rest.split_once(')')).map_or(text, |(_, rest)| rest);
     let (inside, rest) = bare.strip_prefix('[')?.split_once(']')?;
@@ -188,7 +215,8 @@ fn caller<'a>(text: &'a str, carried: &mut Carried) -> Option<&'a str> {
     let is_caller = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
     let is_vendors = inside.contains(|c: char| c.is_ascii_alphabetic())
         && inside.contains(':')
-        && inside.starts_with(|c: char| c.is_ascii_digit());
+        && inside.starts_with(|c: char| c.is_ascii_digit())
+        && carried.kernel_us.is_some();
     if carried.caller.is_some() || !(is_caller || is_vendors) {
         return None;
     }
@@ -230,6 +258,17 @@ fn facility_and_level<'a>(text: &'a str, carried: &mut Carried) -> Option<&'a st
     Some(rest)
 }
 
+/// `kern.err` (busybox), also with a colon behind it.
+fn facility_dot_level<'a>(text: &'a str, carried: &mut Carried) -> Option<&'a str> {
+    let (word, rest) = text.split_once(' ')?;
+    let (facility, level) = word.trim_end_matches(':').split_once('.')?;
+    if !is_facility(facility) || !LEVELS.contains(&level) {
+        return None;
+    }
+    carried.by_program |= facility != "kern";
+    Some(rest)
+}
+
 fn date<'a>(text: &'a str, carried: &mut Carried) -> Option<&'a str> {
     let (date, rest) = take_date(text)?;
     carried.dated = true;
@@ -244,24 +283,22 @@ fn node<'a>(text: &'a str, _: &mut Carried) -> Option<&'a str> {
     (is_first && !host.contains(' ')).then_some(rest)
 }
 
-/// `host kernel:`, `host kern.err kernel:`, `kernel[0]:`; the host's name only where a date or a time stood before it.
+/// `kernel:`, `kernel[0]:`, `host kernel:`, `host kern.err kernel:`; the host's name only where a date or a time stood before it
+/// or the kernel's time follows.
 fn kernel_tag<'a>(text: &'a str, carried: &mut Carried) -> Option<&'a str> {
-    let mut rest = text;
-    for _ in 0..3 {
-        let (word, after) = rest.split_once([' ', ':']).map(|(word, _)| (word, &rest[word.len()..]))?;
-        let tag = word.split('[').next().unwrap_or_default();
-        if tag == "kernel" && after.starts_with(':') {
-            return Some(&after[1..]);
-        }
-        if !carried.dated || !after.starts_with(' ') {
-            return None;
-        }
-        let (facility, level) = word.split_once('.').unwrap_or_default();
-        let is_other = is_facility(facility) && LEVELS.contains(&level) && facility != "kern";
-        carried.by_program |= is_other;
-        rest = after.trim_start();
+    if let Some(rest) = kernels(text) {
+        return Some(rest);
     }
-    None
+    let (_host, rest) = text.split_once(' ').filter(|(host, _)| !host.contains(':'))?;
+    let rest = rest.trim_start();
+    let rest = if carried.dated { facility_dot_level(rest, carried).map_or(rest, str::trim_start) } else { rest };
+    let message = kernels(rest)?;
+    (carried.dated || parse_stamp(message.trim_start()).is_some()).then_some(message)
+}
+
+fn kernels(text: &str) -> Option<&str> {
+    let (tag, message) = text.strip_prefix("kernel").and_then(|rest| rest.split_once(':'))?;
+    (tag.is_empty() || tag.starts_with('[') && tag.ends_with(']')).then_some(message)
 }
 
 /// A sender's address in front of a message (netconsole through a syslog server); the server found no tag there.

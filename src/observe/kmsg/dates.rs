@@ -101,15 +101,14 @@ fn is_hour(word: &str) -> bool {
     [5, 8].contains(&word.len()) && word.split(':').all(|part| part.len() == 2 && is_digits(part))
 }
 
-/// `2025-11-24` and `2025/11/24`.
+/// `2025-11-24`, `2025/11/24`, `24.11.2025`.
 fn is_day(word: &str) -> bool {
     let is_parted = |mark| {
         let parts: Vec<&str> = word.split(mark).collect();
-        parts.len() == 3
-            && parts.iter().all(|part| is_digits(part))
-            && parts.first().is_some_and(|year| year.len() == 4)
+        let years = parts.iter().filter(|part| part.len() == 4).count();
+        parts.len() == 3 && years == 1 && parts.iter().all(|part| is_digits(part) && [2, 4].contains(&part.len()))
     };
-    is_parted('-') || is_parted('/')
+    ['-', '/', '.'].into_iter().any(is_parted)
 }
 
 /// `Nov24`.

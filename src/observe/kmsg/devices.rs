@@ -13,6 +13,9 @@ pub(super) const BLOCK: &[Rule] = &[
         "Buffer I/O error on dev fd",
         "Buffer I/O error on device fd",
         "operation not supported error, dev",
+        "critical target error, dev {}(DISCARD)",
+        "critical target error, dev {}(WRITE_ZEROES)",
+        "critical target error, dev {}(WRITE_SAME)",
     ]),
     fault(
         Fault::OutOfSpace,
@@ -44,6 +47,8 @@ pub(super) const BLOCK: &[Rule] = &[
             "duration limit exceeded error, dev {dev}, sector {n}",
             "nonblocking retry error, dev {dev}, sector {n}",
             "dm internal retry error, dev {dev}, sector {n}",
+            "Write-error on swap-device",
+            "Read-error on swap-device",
             "loop: Write error at byte offset",
             "loop: Read error at byte offset",
             "loop: {} error at byte offset",
@@ -107,6 +112,8 @@ pub(super) const MAPPED: &[Rule] = &[
             "device-mapper: space map metadata: unable to allocate",
             "device-mapper: space map disk: unable to allocate",
             "device-mapper: snapshots: Invalidating snapshot: Unable to allocate",
+            "device-mapper: vdo{}out of space",
+            "kvdo{}out of space",
         ],
     ),
     fault(

@@ -121,7 +121,6 @@ pub(super) const EXT: &[Rule] = &[
             "({dev}): {}shut down",
             "({dev}): {}shutdown",
             "({dev}): {}shutting down",
-            "({dev}): unable to read superblock",
             "({dev}): can't read",
             "({dev}): {}corrupt",
             "({dev}): {}checksum {}failed",
@@ -168,12 +167,7 @@ pub(super) const JOURNAL: &[Rule] = &[
 
 /// btrfs. `BTRFS error (device sda1): ...`, in later kernels `(device sda1: state EA)` and `(device sda1 state EA)`.
 pub(super) const BTRFS: &[Rule] = &[
-    healthy(&[
-        "BTRFS {}option",
-        "BTRFS {}open_ctree failed",
-        "BTRFS {}superblock checksum mismatch$",
-        "BTRFS {}no valid FS found",
-    ]),
+    healthy(&["BTRFS {}option", "BTRFS {}open_ctree failed", "BTRFS {}no valid FS found"]),
     fault(
         Fault::ReadOnly,
         &[

@@ -142,6 +142,7 @@ mod tests {
             "[  123.45678900] nfs: server a OK",
             "Nov 24 03:02:01 node-7 kernel: [  123.456789] nfs: server a OK",
             "[  123.456789] node-7 kernel: nfs: server a OK",
+            "node-7 kernel: [  123.456789] nfs: server a OK",
             "[  123.456789 <    0.000013>] nfs: server a OK",
             "[  123.456789 <    0.000013 >] node-7 kernel: nfs: server a OK",
             "kern  :info  : [  123.456789] nfs: server a OK",
@@ -176,6 +177,9 @@ mod tests {
             "Nov 24 03:02:01 kernel: nfs: server a OK",
             "Nov 24 03:02:01.123456 node-7 kernel: nfs: server a OK",
             "Nov 24 03:02:01 node-7 kern.err kernel: nfs: server a OK",
+            "Nov 24 03:02:01 node-7 kernel[0]: nfs: server a OK",
+            "kern.err: nfs: server a OK",
+            "[24.11.2025 03:02:01] nfs: server a OK",
             "Nov 24 03:02:01 192.0.2.7 nfs: server a OK",
             "Mon 2025-11-24 03:02:01 UTC node-7 kernel: nfs: server a OK",
             "2025-11-24T03:02:01+0000 node-7 kernel: nfs: server a OK",
@@ -208,6 +212,8 @@ mod tests {
         for (line, caller) in [
             ("[    1.000002][  T123] x y", "T123"),
             ("[    1.000002][    C0] x y", "C0"),
+            ("[Mon Nov 24 03:02:01 2025] [   T74] x y", "T74"),
+            ("[   T74] x y", "T74"),
             ("6,7,1000002,-,caller=T123;x y", "T123"),
             ("[    1.000002] [0: khungtaskd:  74] x y", "0: khungtaskd:  74"),
             ("[    1.000002] .(2)[74:khungtaskd]x y", "74:khungtaskd"),
@@ -224,6 +230,7 @@ mod tests {
             "[  1.000001] a b[  2.000002] c",
             "Nov 24 03:02:01 node-7 kernel: [  1.000001] a b<4>[  2.000002] c",
             "[  1.000001] a b 10 % 20 %[  2.000002] c",
+            "[  1.000001] a b<6>[  2.000002] c",
         ] {
             let lines = Line::parse(line);
             assert_eq!(lines.len(), 2, "{line}");
@@ -231,6 +238,14 @@ mod tests {
             assert_eq!((lines[0].kernel_us, lines[1].kernel_us), (Some(1_000_001), Some(2_000_002)));
             assert_eq!(lines[1].text, "c");
             assert!(!lines[0].raw.contains("2.000002"));
+        }
+    }
+
+    #[test]
+    fn messages_without_a_time_that_were_glued_together() {
+        for line in ["a b<6>c", "Nov 24 03:02:01 node-7 kernel: a bNov 24 03:02:02 node-7 kernel: c"] {
+            let texts: Vec<String> = Line::parse(line).into_iter().map(|line| line.text).collect();
+            assert_eq!(texts, ["a b", "c"], "{line}");
         }
     }
 
