@@ -5,4 +5,6 @@
 
 pub mod kmsg;
 pub mod procfs;
+pub mod stack;
 pub mod sysctl;
+pub mod waits;

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::kmsg::{frame_name, waits_in};
+use super::stack::frame_name;
+use super::waits::waits_in;
 
 /// Where the kernel shows its tasks.
 pub const PROC: &str = "/proc";

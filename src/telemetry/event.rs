@@ -208,8 +208,40 @@ pub enum StorageFault {
     Ext4Error,
     /// A journal was aborted.
     JournalAborted,
-    /// A file system was made read-only.
+    /// A file system, a pool or a disk was made read-only.
     ReadOnly,
+    /// A pool or a thin disk runs out of space: a low-water mark, a soft threshold. Nothing has failed yet.
+    LowSpace,
+    /// A pool, a thin disk or a file system has no space for what was written.
+    OutOfSpace,
+    /// A command was not answered in time, or was aborted for that.
+    Timeout,
+    /// A device, the path to it or a pool takes no more commands.
+    DeviceGone,
+    /// The metadata of a pool or a cache cannot be read or written.
+    MetadataError,
+    /// Another file system complains (btrfs, F2FS, FAT, ...).
+    #[serde(rename = "file-system-error")]
+    FilesystemError,
+}
+
+impl StorageFault {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::IoError,
+        Self::BufferIoError,
+        Self::XfsError,
+        Self::XfsShutdown,
+        Self::Ext4Error,
+        Self::JournalAborted,
+        Self::ReadOnly,
+        Self::LowSpace,
+        Self::OutOfSpace,
+        Self::Timeout,
+        Self::DeviceGone,
+        Self::MetadataError,
+        Self::FilesystemError,
+    ];
 }
 
 /// What happened.
@@ -337,7 +369,10 @@ pub enum EventBody {
         /// The frame that says most about what it waits for, such as `xfs_buf_lock`.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         waits_in: Option<String>,
-        /// Names of the functions on its stack, the innermost first, without those marked as unreliable.
+        /// What that is in words, such as `XFS buffer lock`.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        waits_for: Option<String>,
+        /// Names of the functions on its stack, the innermost first. Those marked as unreliable count only if all are.
         frames: Vec<String>,
         /// Whose kernel: `host`, or the name given to the console.
         source: String,
@@ -379,7 +414,7 @@ pub enum EventBody {
         #[serde(skip_serializing_if = "Option::is_none", default)]
         at_us: Option<u64>,
     },
-    /// A kernel reports an error of a device or a file system.
+    /// A kernel reports an error of a device, a pool or a file system, or that its space runs low.
     StorageError {
         /// What kind.
         fault: StorageFault,

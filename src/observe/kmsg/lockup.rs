@@ -1,6 +1,6 @@
-//! Messages of a kernel that found its time or its CPUs gone: soft lockups, RCU stalls, clocks.
+//! A kernel's message of a CPU that did not schedule.
 //!
-//! Must not know: other lines. Invariant: one line, at most one finding.
+//! Must not know: other lines. Invariant: only a whole line is a finding of its own.
 
 use super::hung::split_task;
 
@@ -17,44 +17,26 @@ pub struct SoftLockup {
     pub pid: u32,
 }
 
-/// What a kernel says besides, that a reader of a run must know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Notice {
-    /// RCU waits for a CPU or a task.
-    RcuStall,
-    /// A clock was found wrong: times of this kernel are not to be relied on, and its watchdogs may miss standstills.
-    ClockUnstable,
-    /// A CPU did not even take interrupts.
-    HardLockup,
-    /// `kernel.hung_task_warnings` is used up: later hung tasks are not reported.
-    ReportsSuppressed,
+/// What a line says of a soft lockup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Said {
+    Whole(SoftLockup),
+    /// The console lost the line's end.
+    Cut,
 }
 
-/// `watchdog: BUG: soft lockup - CPU#0 stuck for 223s! [swapper/0:0]`, whatever stands before `soft lockup`.
-pub(super) fn soft_lockup(text: &str) -> Option<SoftLockup> {
-    let (_, rest) = text.split_once("soft lockup - CPU#")?;
-    let (cpu, rest) = rest.split_once(" stuck for ")?;
-    let (seconds, rest) = rest.split_once("s!")?;
-    let (_, rest) = rest.split_once('[')?;
-    let (who, _) = rest.rsplit_once(']')?;
-    let (task, pid) = split_task(who)?;
-    Some(SoftLockup { cpu: cpu.parse().ok()?, seconds: seconds.parse().ok()?, task, pid })
-}
-
-/// The rest.
-pub(super) fn notice(text: &str) -> Option<Notice> {
-    let has = |part: &str| text.contains(part);
-    let stall = has("self-detected stall on CPU")
-        || has("detected stalls on CPUs/tasks")
-        || has("detected expedited stalls on CPUs")
-        || has("kthread starved for")
-        || has("kthread timer wakeup didn't happen");
-    let clock = has("Marking clocksource") && has("unstable") || has("Marking TSC unstable");
-    match () {
-        () if stall && has("rcu") => Some(Notice::RcuStall),
-        () if clock => Some(Notice::ClockUnstable),
-        () if has("hard LOCKUP on cpu") => Some(Notice::HardLockup),
-        () if has("Future hung task reports are suppressed") => Some(Notice::ReportsSuppressed),
-        () => None,
+/// `BUG: soft lockup - CPU#0 stuck for 223s! [swapper/0:0]`.
+pub(super) fn soft_lockup(text: &str) -> Option<Said> {
+    let rest = text.strip_prefix("BUG: soft lockup - CPU#")?;
+    let rest = Some(rest).filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))?;
+    let Some((start, who)) = rest.split_once('[') else { return Some(Said::Cut) };
+    let Some((who, end)) = who.rsplit_once(']') else { return Some(Said::Cut) };
+    // What a program says goes on behind it; the list of modules does where a line end was lost.
+    if !end.trim().is_empty() && !end.starts_with("Modules") {
+        return None;
     }
+    let (cpu, seconds) = start.split_once(" stuck for ")?;
+    let (task, pid) = split_task(who)?;
+    let seconds = seconds.trim_end().strip_suffix("s!")?.parse().ok()?;
+    Some(Said::Whole(SoftLockup { cpu: cpu.parse().ok()?, seconds, task, pid }))
 }

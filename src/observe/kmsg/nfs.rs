@@ -13,15 +13,19 @@ pub struct NfsServer {
     pub state: NfsState,
 }
 
+/// Programs of the kernel's RPC client that complain of servers.
+const CLIENTS: [&str; 8] = ["nfs", "nfsacl", "lockd", "statd", "mount", "rpcbind", "portmap", "nfs4_cb"];
+
 /// `nfs: server 10.0.2.2 not responding, still trying`, and the lock daemon's lines of the same form.
 pub(super) fn nfs(text: &str) -> Option<NfsServer> {
-    let rest = ["nfs: server ", "lockd: server "].iter().find_map(|start| text.split_once(start))?.1;
-    let (server, said) = rest.split_once(' ')?;
-    let state = match said.trim_end() {
-        "OK" => NfsState::Ok,
-        "not responding, still trying" => NfsState::NotResponding,
-        "not responding, timed out" => NfsState::TimedOut,
-        _ => return None,
+    let (client, rest) = text.split_once(": server ")?;
+    let (server, said) = rest.split_once(' ').filter(|_| CLIENTS.contains(&client))?;
+    let said = said.trim().trim_end_matches('.');
+    let state = match () {
+        () if said == "OK" => NfsState::Ok,
+        () if said == "not responding, still trying" => NfsState::NotResponding,
+        () if said == "not responding, timed out" => NfsState::TimedOut,
+        () => return None,
     };
     Some(NfsServer { server: server.to_owned(), state })
 }

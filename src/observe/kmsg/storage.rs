@@ -1,7 +1,12 @@
-//! Messages about failing devices and file systems: block layer, loop, XFS, ext4.
+//! Which rows of the tables a message is looked up in.
 //!
-//! Must not know: other lines. Invariant: one line, at most one finding; a healthy mount, recovery or unmount is none.
+//! Must not know: carriers, other messages. Invariant: one message, at most one finding.
 
+use super::devices::{ADAPTERS, BLOCK, MAPPED, NVME, SCSI};
+use super::filesystems::{BTRFS, EXT, JOURNAL, OTHERS, XFS};
+use super::pattern::Gaps;
+use super::rule::{Kind, Notice, Rule, look_up};
+use super::watchdogs::WATCHDOGS;
 use crate::telemetry::event::StorageFault;
 
 /// Something that storage did wrong.
@@ -15,113 +20,135 @@ pub struct StorageError {
     pub sector: Option<u64>,
 }
 
-/// Parts of XFS's and ext4's lines, in lower case, that tell of trouble. The rest of their lines is everyday life.
-const TROUBLE: [&str; 12] = [
-    "error",
-    "corrupt",
-    "fail",
-    "cannot",
-    "can't",
-    "unable",
-    "deadlock",
-    "abort",
-    "data will be lost",
-    "page discard",
-    "no space",
-    "not happen",
+/// Functions and subsystems that put their name in front of a message, in some kernels and not in others.
+const SUBSYSTEMS: [&str; 11] = [
+    "blk_update_request: ",
+    "print_req_error: ",
+    "end_request: ",
+    "__ratelimit: ",
+    "NMI watchdog: ",
+    "watchdog: ",
+    "rcu: ",
+    "clocksource: ",
+    "tsc: ",
+    "hrtimer: ",
+    "Buffer I/O error: ",
 ];
 
-/// Parts, in lower case, that tell of a file system that has given up.
-const SHUTDOWN: [&str; 4] = ["shutdown", "shutting down", "shut down", "rectify the problem"];
+/// Tables for all messages, in the order in which they are tried.
+const TABLES: [&[Rule]; 8] = [BLOCK, MAPPED, XFS, JOURNAL, BTRFS, OTHERS, ADAPTERS, WATCHDOGS];
 
-/// The storage error in a line, if there is one.
-pub(super) fn storage(text: &str) -> Option<StorageError> {
-    xfs(text).or_else(|| ext4(text)).or_else(|| journal(text)).or_else(|| block(text))
-}
-
-/// `XFS (loop0): ...`.
-fn xfs(text: &str) -> Option<StorageError> {
-    let (_, rest) = text.split_once("XFS (")?;
-    let (device, said) = rest.split_once("): ")?;
-    let lower = said.to_ascii_lowercase();
-    let fault = match () {
-        () if has_any(&lower, &SHUTDOWN) => StorageFault::XfsShutdown,
-        () if has_any(&lower, &TROUBLE) => StorageFault::XfsError,
-        () => return None,
-    };
-    Some(StorageError { fault, device: Some(device.to_owned()), sector: number_after(&lower, "sector ") })
-}
-
-/// `EXT4-fs error (device loop0): ...`, `EXT4-fs error (device loop0) in ...` and `EXT4-fs (loop0): ...`.
-fn ext4(text: &str) -> Option<StorageError> {
-    let (_, rest) = text.split_once("EXT4-fs ")?;
-    let (kind, rest) = rest.split_once('(')?;
-    let (device, said) = rest.split_once(')')?;
-    let device = device.strip_prefix("device ").unwrap_or(device);
-    let lower = said.to_ascii_lowercase();
-    let fault = match () {
-        // Kernels up to 5.x print the mount options, `errors=remount-ro` among them.
-        () if lower.contains("mounted filesystem") => return None,
-        () if lower.contains("remounting filesystem read-only") => StorageFault::ReadOnly,
-        () if lower.contains("aborted journal") || lower.contains("journal has aborted") => {
-            StorageFault::JournalAborted
+/// What a message says of storage, or of the kernel itself.
+pub(super) fn storage(text: &str) -> Option<Result<StorageError, Notice>> {
+    let text = without_subsystem(text);
+    let (device, found) =
+        in_own_table(text).map_or_else(|| (None, in_tables(text)), |(device, found)| (device, Some(found)));
+    let (kind, gaps) = found?;
+    match kind {
+        Kind::Fault(fault) => {
+            let device = gaps.device.or_else(|| device.map(str::to_owned));
+            Some(Ok(StorageError { fault, device, sector: gaps.number }))
         }
-        () if kind.starts_with("error") || has_any(&lower, &SHUTDOWN) => StorageFault::Ext4Error,
-        () if has_any(&lower, &TROUBLE) => StorageFault::Ext4Error,
-        () => return None,
-    };
-    let sector = number_after(&lower, "starting block ");
-    Some(StorageError { fault, device: Some(device.to_owned()), sector })
-}
-
-/// `Aborting journal on device loop0-8.` and `JBD2: ...`.
-fn journal(text: &str) -> Option<StorageError> {
-    if let Some((_, device)) = text.split_once("Aborting journal on device ") {
-        let device = Some(device.trim_end_matches('.').to_owned());
-        return Some(StorageError { fault: StorageFault::JournalAborted, device, sector: None });
+        Kind::Notice(notice) => Some(Err(notice)),
+        Kind::Healthy => None,
     }
-    let said = text.strip_prefix("JBD2: ").filter(|said| has_any(&said.to_ascii_lowercase(), &TROUBLE))?;
-    let device = [" on ", " for "].iter().find_map(|word| said.rsplit_once(word)).map(|(_, device)| first_word(device));
-    Some(StorageError { fault: StorageFault::Ext4Error, device, sector: None })
 }
 
-/// The block layer's lines, and those of the loop driver.
-fn block(text: &str) -> Option<StorageError> {
-    if text.contains("Buffer I/O error on dev") || text.contains("lost page write due to I/O error on") {
-        return Some(StorageError {
-            fault: StorageFault::BufferIoError,
-            device: device_in(text),
-            sector: number_after(text, "logical block "),
-        });
+/// Without the names that only some kernels put in front.
+pub(super) fn without_subsystem(text: &str) -> &str {
+    let mut rest = text;
+    while let Some(after) = SUBSYSTEMS.iter().find_map(|name| rest.strip_prefix(name)) {
+        rest = after.trim_start();
     }
-    let is_request = text.contains(" error, dev ") && text.contains(", sector ");
-    let is_loop = text.starts_with("loop: ") && text.contains(" error at byte offset ");
-    (is_request || is_loop).then(|| StorageError {
-        fault: StorageFault::IoError,
-        device: device_in(text),
-        sector: number_after(text, ", sector "),
-    })
+    rest
 }
 
-/// `dev loop0,`, `device loop0,` or `error on loop0`.
-fn device_in(text: &str) -> Option<String> {
-    let after = [" dev ", " device ", " error on "].iter().find_map(|word| text.split_once(word))?.1;
-    Some(first_word(after))
+fn in_tables(text: &str) -> Option<(Kind, Gaps)> {
+    TABLES.iter().find_map(|table| look_up(table, text))
 }
 
-/// Up to a blank or a comma, without a full stop at its end.
-fn first_word(text: &str) -> String {
-    text.split([' ', ',']).next().unwrap_or_default().trim_end_matches(['.', ':']).to_owned()
+/// Messages whose beginning names a device.
+fn in_own_table(text: &str) -> Option<(Option<&str>, (Kind, Gaps))> {
+    let (device, rest, table) = ext(text)
+        .map(|rest| (None, rest, EXT))
+        .or_else(|| scsi(text).map(|(device, rest)| (device, rest, SCSI)))
+        .or_else(|| nvme(text).map(|(device, rest)| (Some(device), rest, NVME)))?;
+    look_up(table, rest).map(|found| (device, found))
 }
 
-/// The decimal number right after `word`.
-fn number_after(text: &str, word: &str) -> Option<u64> {
-    let rest = text.split_once(word)?.1;
-    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-    let hex = rest.get(end..).is_some_and(|rest| rest.starts_with('x'));
-    rest.get(..end).filter(|_| !hex)?.parse().ok()
+/// `EXT4-fs `, `EXT3-fs `.
+fn ext(text: &str) -> Option<&str> {
+    let rest = text.strip_prefix("EXT")?;
+    ["4-fs ", "3-fs ", "2-fs "].iter().find_map(|name| rest.strip_prefix(name))
 }
 
-fn has_any(text: &str, parts: &[&str]) -> bool {
-    parts.iter().any(|part| text.contains(part))
+/// `sd 0:0:0:0: [sda] tag#12 ...`; kernels before 3.18 print the sense without any of it on a line of its own.
+fn scsi(text: &str) -> Option<(Option<&str>, &str)> {
+    if text.starts_with("Add. Sense: ") || text.starts_with("Sense Key : ") {
+        return Some((None, text));
+    }
+    let rest = ["sd ", "sr ", "st ", "scsi ", "ses "].iter().find_map(|driver| text.strip_prefix(driver))?;
+    let (address, rest) = rest.split_once(": ")?;
+    let is_address = address.split(':').count() == 4 && address.bytes().all(|b| b.is_ascii_digit() || b == b':');
+    if !is_address && !address.starts_with("host") {
+        return None;
+    }
+    let rest = rest.trim_start();
+    let named = rest.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    let (device, rest) = named.map_or((address, rest), |(name, rest)| (name, rest.trim_start()));
+    let tagged = rest.strip_prefix("tag#").and_then(|rest| rest.split_once(' '));
+    Some((Some(device), tagged.map_or(rest, |(_, rest)| rest.trim_start())))
+}
+
+/// `nvme nvme0: ...`, `nvme 0000:00:04.0: ...`, `nvme0n1: ...`.
+fn nvme(text: &str) -> Option<(&str, &str)> {
+    let (name, rest) = text.split_once(": ")?;
+    let device = name.strip_prefix("nvme ").unwrap_or(name);
+    let is_device = device.starts_with("nvme") && !device.contains(' ') || device.split(':').count() == 3;
+    (name.starts_with("nvme") && is_device).then_some((device, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(text: &str) -> Option<(StorageFault, Option<String>, Option<u64>)> {
+        storage(text).and_then(Result::ok).map(|error| (error.fault, error.device, error.sector))
+    }
+
+    #[test]
+    fn devices_are_named_in_many_ways() {
+        use StorageFault::{DeviceGone, OutOfSpace, Timeout};
+        for (text, kind, device) in [
+            ("sd 0:0:0:0: [sda] tag#9 task abort on host 0, 00000000a1", Timeout, Some("sda")),
+            ("sd 0:0:0:0: [sda] timing out command, waited 180s", Timeout, Some("sda")),
+            ("sd 1:0:0:0: rejecting I/O to offline device", DeviceGone, Some("1:0:0:0")),
+            ("sd 2:0:0:0: [sdb]  Add. Sense: Space allocation failed write protect", OutOfSpace, Some("sdb")),
+            ("Add. Sense: Space allocation failed write protect", OutOfSpace, None),
+            ("nvme nvme0: I/O 12 QID 3 timeout, aborting", Timeout, Some("nvme0")),
+            ("nvme 0000:00:04.0: I/O 12 QID 3 timeout, completion polled", Timeout, Some("0000:00:04.0")),
+            (
+                "nvme nvme1: I/O tag 5 (1005) opcode 0x1 (I/O Cmd) QID 2 timeout, aborting req_op:WRITE(1)",
+                Timeout,
+                Some("nvme1"),
+            ),
+            ("block nvme0n1: no available path - failing I/O", DeviceGone, Some("nvme0n1")),
+        ] {
+            assert_eq!(fault(text), Some((kind, device.map(str::to_owned), None)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_message_does_not_begin_in_the_middle() {
+        for text in [
+            "+ grep -c 'I/O error, dev vda, sector 2048'",
+            "log says: XFS (vda): Log I/O error",
+            "sd card: Device offlined",
+            "nvme cli: I/O 1 timeout, x",
+            "audit: type=1400 error=-13 dev sda, sector 1",
+            "my rcu: INFO: rcu_sched self-detected stall on CPU",
+        ] {
+            assert_eq!(storage(text), None, "{text}");
+        }
+    }
 }

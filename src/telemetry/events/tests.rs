@@ -107,6 +107,7 @@ fn samples_around() -> Vec<EventBody> {
             seconds: Some(5),
             state: Some('D'),
             waits_in: Some("xfs_buf_lock".into()),
+            waits_for: Some("XFS buffer lock".into()),
             frames: vec!["down".into(), "xfs_buf_lock".into()],
             source: "host".into(),
             raw: "INFO: task fluentd:134 blocked for more than 5 seconds.".into(),
@@ -178,6 +179,18 @@ fn every_operation_name_is_in_the_schema() {
         assert!(schema.is_valid(&value), "{value}");
         assert_eq!(OpKind::ALL[op.index()], op);
         assert_eq!(value["op"], op.name());
+    }
+}
+
+#[test]
+fn every_storage_fault_is_in_the_schema_and_documented() {
+    let (schema, text) = (schema(), include_str!("../../../docs/kernel-log.md"));
+    for fault in StorageFault::ALL {
+        let (device, source, raw) = (None, "host".to_owned(), "x".to_owned());
+        let value = line(EventBody::StorageError { fault, device, sector: None, source, raw, at_us: None });
+        assert!(schema.is_valid(&value), "{value}");
+        let name = value["fault"].as_str().unwrap();
+        assert!(text.contains(&format!("| `{name}` |")), "docs/kernel-log.md says nothing of {name}");
     }
 }
 

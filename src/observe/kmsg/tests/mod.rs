@@ -1,5 +1,7 @@
 //! The corpus (`tests/corpus/kmsg/NAME.txt` and what is to be found in it, `NAME.json`), and any bytes at all.
 
+mod carried;
+
 use std::fs;
 use std::path::PathBuf;
 
@@ -7,6 +9,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::telemetry::event::EventBody;
+use crate::time::SimTime;
 
 fn corpus() -> Vec<PathBuf> {
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/kmsg");
@@ -31,12 +35,30 @@ fn tell(finding: Finding) -> Value {
     told
 }
 
+/// The text of an expectation, the fields in the events' own order.
+fn expectation(found: &[Finding]) -> String {
+    let event = |finding: &Finding| {
+        let text = serde_json::to_string_pretty(&finding.clone().into_event("guest")).unwrap();
+        let text = text.replacen("{\n", &format!("{{\n  \"kernel_us\": {},\n", json!(finding.kernel_us)), 1);
+        text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+    };
+    match found.iter().map(event).collect::<Vec<_>>().join(",\n") {
+        none if none.is_empty() => "[]\n".to_owned(),
+        events => format!("[\n{events}\n]\n"),
+    }
+}
+
+/// With `STUNFS_WRITE_CORPUS=1` what is found is written down as what is expected: look at the difference before you commit it.
 #[test]
 fn the_corpus_says_what_it_should() {
     let files = corpus();
     assert!(files.len() >= 13);
     for path in files {
-        let found: Vec<_> = parse(&fs::read(&path).unwrap()).into_iter().map(tell).collect();
+        let found = parse(&fs::read(&path).unwrap());
+        if std::env::var_os("STUNFS_WRITE_CORPUS").is_some() {
+            fs::write(path.with_extension("json"), expectation(&found)).unwrap();
+        }
+        let found: Vec<_> = found.into_iter().map(tell).collect();
         let expected: Vec<Value> = serde_json::from_slice(&fs::read(path.with_extension("json")).unwrap()).unwrap();
         for (number, (found, expected)) in found.iter().zip(&expected).enumerate() {
             assert_eq!(found, expected, "{} finding {number}", path.display());
@@ -63,7 +85,7 @@ fn a_report_keeps_the_time_of_its_first_line() {
     assert!(parser.line("INFO: task x:1 blocked for more than 5 seconds.", at(1)).is_empty());
     assert!(parser.line(" xfs_buf_lock+0x1/0x2 [xfs]", at(2)).is_empty());
     assert_eq!(parser.line("</TASK>", at(3))[0].at, at(1));
-    assert_eq!(parser.flush(), None);
+    assert_eq!(parser.flush(), []);
 }
 
 #[test]
