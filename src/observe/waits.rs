@@ -8,7 +8,7 @@
 const ONLY_WAIT: &[&str] = &[
     // the scheduler
     "__schedule __schedule_bug __switch_to __switch_to_asm _cond_resched _switch context_switch io_schedule \
-    preempt_schedule schedule switch_to",
+    preempt_schedule schedule switch_to blk_io_schedule __cond_resched",
     // mutexes
     "mutex_lock mutex_optimistic_spin mutex_spin_on_owner osq_lock ww_mutex_lock",
     // reader-writer semaphores
@@ -28,6 +28,8 @@ const ONLY_WAIT: &[&str] = &[
     interruptible_sleep_on prepare_to_swait remove_wait_queue sleep_on sleep_on_timeout try_to_wake_up \
     var_wake_function wait_woken wake_atomic_t_function wake_bit_function wake_page_function wake_up_atomic_t \
     wake_up_bit wake_up_process wake_up_state woken_wake_function",
+    // closures (bcache, bcachefs)
+    "__closure_sync __closure_sync_timeout closure_sync",
     // time
     "do_nanosleep hrtimer_nanosleep msleep msleep_interruptible process_timeout",
     // ZFS's condition variables
@@ -162,6 +164,12 @@ const RESOURCES: &[(&str, &str)] = &[
     ("dm_ process_one_thin pool_ thin_", "device mapper"),
     ("md_ raid1_ raid5_ raid10_ raid5 raid_ wait_barrier _wait_barrier", "RAID"),
     ("drbd_", "DRBD"),
+    ("gfs2_glock __gfs2_ gfs2_", "GFS2 lock"),
+    ("__ocfs2_cluster_lock ocfs2_", "OCFS2 lock"),
+    (
+        "iomap_dio __iomap_dio do_blockdev_direct_IO __blockdev_direct_IO blkdev_direct_IO __blkdev_direct_IO",
+        "direct I/O",
+    ),
     (
         "synchronize_rcu synchronize_sched synchronize_srcu __synchronize_srcu wait_rcu_gp __wait_rcu_gp rcu_barrier \
         exp_funnel",
@@ -169,12 +177,15 @@ const RESOURCES: &[(&str, &str)] = &[
     ),
     (
         "__alloc_pages alloc_pages try_to_free shrink_ congestion_wait throttle_direct_reclaim reclaim_throttle \
-        mem_cgroup",
+        mem_cgroup mempool_alloc",
         "free memory",
     ),
     ("__refrigerator refrigerator do_freezer_trap", "freezer"),
     ("do_coredump coredump_wait exit_mm", "core dump"),
-    ("mmap_ do_user_addr_fault __do_page_fault do_page_fault vm_mmap __x64_sys_m vma_", "memory map lock"),
+    (
+        "mmap_ lock_mm_and_find_vma do_user_addr_fault __do_page_fault do_page_fault vm_mmap __x64_sys_m vma_",
+        "memory map lock",
+    ),
     ("do_wait wait_task kernel_wait", "child process"),
     ("futex_ do_futex", "futex"),
 ];
@@ -285,6 +296,21 @@ mod tests {
         }
         assert_eq!(waits_in::<&str>(&[]), None);
         assert_eq!(waits_for::<&str>(&[]), None);
+    }
+
+    #[test]
+    fn direct_io_and_page_faults() {
+        for (names, told, words) in [
+            ("io_schedule blk_io_schedule __iomap_dio_rw iomap_dio_rw", "__iomap_dio_rw", Some("direct I/O")),
+            ("io_schedule blk_io_schedule submit_bio_wait", "submit_bio_wait", Some("block I/O")),
+            (
+                "schedule rwsem_down_read_slowpath down_read lock_mm_and_find_vma",
+                "lock_mm_and_find_vma",
+                Some("memory map lock"),
+            ),
+        ] {
+            assert_eq!((waits_in(&frames(names)), waits_for(&frames(names))), (Some(told), words), "{names}");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(super) struct Carried {
 
 type Carrier = for<'a> fn(&'a str, &mut Carried) -> Option<&'a str>;
 
-const CARRIERS: [Carrier; 17] = [
+const CARRIERS: [Carrier; 18] = [
     record,
     rfc5424,
     level,
@@ -42,6 +42,7 @@ const CARRIERS: [Carrier; 17] = [
     program_tag,
     container_stream,
     container_name,
+    labels,
     journal_field,
     prompt,
 ];
@@ -195,6 +196,8 @@ fn parse_stamp(text: &str) -> Option<Stamp<'_>> {
     let (inside, rest) = text.strip_prefix('[')?.split_once(']')?;
     let mut words = inside.trim_start().splitn(2, ' ');
     let (seconds, fraction) = words.next()?.split_once('.')?;
+    // Some vendors' kernels add the CPU: `301.000001@2`.
+    let fraction = fraction.split_once('@').map_or(fraction, |(fraction, _cpu)| fraction);
     let is_delta = words.next().is_none_or(|delta| delta.trim().is_empty() || delta.trim_start().starts_with('<'));
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     if !is_delta || fraction.len() > 9 || !digits(seconds) || !digits(fraction) {
@@ -347,6 +350,13 @@ fn container_name<'a>(text: &'a str, carried: &mut Carried) -> Option<&'a str> {
     let (name, rest) = text.split_once('|').filter(|_| carried.kernel_us.is_none())?;
     let is_name = name.ends_with(' ') && !name.trim_end().is_empty() && !name.trim_end().contains(' ');
     is_name.then_some(rest)
+}
+
+/// `{host="n", job="kmsg"}` after a date (`logcli`).
+fn labels<'a>(text: &'a str, carried: &mut Carried) -> Option<&'a str> {
+    let (inside, rest) = text.strip_prefix('{')?.split_once("} ")?;
+    let is_label = |label: &str| label.trim().split_once("=\"").is_some_and(|(_, value)| value.ends_with('"'));
+    (carried.dated && inside.split(", ").all(is_label)).then_some(rest)
 }
 
 /// `MESSAGE=`, if a line of the journal's long forms stands alone.

@@ -23,7 +23,7 @@ const MAX_DEPTH: usize = 3;
 const MESSAGE: [&str; 9] = ["MESSAGE", "message", "msg", "log", "short_message", "textPayload", "line", "text", "_raw"];
 
 /// Names under which the speaker is kept.
-const SPEAKER: [&str; 11] = [
+const SPEAKER: [&str; 19] = [
     "_TRANSPORT",
     "SYSLOG_IDENTIFIER",
     "syslog_identifier",
@@ -32,14 +32,22 @@ const SPEAKER: [&str; 11] = [
     "app-name",
     "programname",
     "program",
+    "PROGRAM",
+    "_app_name",
+    "_program",
+    "logger",
+    "component",
+    "reportingComponent",
+    "talos-service",
+    "SYSLOG_TAG",
     "ident",
     "syslogtag",
     "syslog_tag",
 ];
 
 /// Names under which syslog's facility is kept.
-const FACILITY: [&str; 6] =
-    ["SYSLOG_FACILITY", "syslog_facility", "facility", "fac", "facility_name", "facility_label"];
+const FACILITY: [&str; 7] =
+    ["SYSLOG_FACILITY", "syslog_facility", "facility", "FACILITY", "fac", "facility_name", "facility_label"];
 
 /// The messages in a text that is (or ends with) an object, or is a list of objects.
 pub(super) fn open(text: &str) -> Option<Vec<Envelope>> {
@@ -105,6 +113,7 @@ fn is_programs(object: &Map<String, Value>, depth: usize) -> bool {
     named(&SPEAKER, is_kernel)
         || process(object).is_some_and(|name| !is_kernel(name))
         || named(&FACILITY, is_kernels_facility)
+        || object.get("caller").and_then(Value::as_str).is_some_and(|caller| caller.contains(".go:"))
         || inner(object, depth).any(|object| is_programs(object, depth + 1))
 }
 
@@ -175,6 +184,12 @@ mod tests {
             r#"{"syslogtag":"app[12]:","msg":"a"}"#,
             r#"{"process":{"name":"app"},"message":"a"}"#,
             r#"{"jsonPayload":{"message":"a","ident":"app"}}"#,
+            r#"{"PROGRAM":"app","FACILITY":"user","MESSAGE":"a"}"#,
+            r#"{"talos-service":"kubelet","msg":"a"}"#,
+            r#"{"level":"error","logger":"npd","msg":"a"}"#,
+            r#"{"level":"error","caller":"npd/main.go:12","msg":"a"}"#,
+            r#"{"kind":"Event","source":{"component":"kernel-monitor"},"message":"a"}"#,
+            r#"{"short_message":"a","_app_name":"app"}"#,
         ] {
             assert!(only(line).is_some_and(|found| found.by_program), "{line}");
         }

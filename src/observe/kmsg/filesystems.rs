@@ -37,6 +37,7 @@ pub(super) const XFS: &[Rule] = &[
         Fault::XfsError,
         &[
             "XFS ({dev}): writeback error on inode {}, sector {n}",
+            "XFS ({dev}): writeback error on sector {n}",
             "XFS ({dev}): page discard on {}, sector {n}",
             "XFS ({dev}): {}error",
             "XFS ({dev}): {}corrupt",
@@ -51,6 +52,7 @@ pub(super) const XFS: &[Rule] = &[
             "XFS ({dev}): {}page discard",
             "XFS ({dev}): {}no space",
             "XFS ({dev}): {}ran out",
+            "XFS ({dev}): {}depleted",
             "XFS: {}possible memory allocation deadlock",
             "XFS: Internal error",
             "XFS: Assertion failed",
@@ -220,7 +222,11 @@ pub(super) const OTHERS: &[Rule] = &[
     ]),
     fault(
         Fault::ReadOnly,
-        &["FAT-fs ({dev}): Filesystem has been set read-only", "exFAT-fs ({dev}): Filesystem has been set read-only"],
+        &[
+            "F2FS-fs ({dev}): Remounting filesystem read-only",
+            "FAT-fs ({dev}): Filesystem has been set read-only",
+            "exFAT-fs ({dev}): Filesystem has been set read-only",
+        ],
     ),
     fault(
         Fault::FilesystemError,
@@ -245,6 +251,9 @@ pub(super) const OTHERS: &[Rule] = &[
             "SQUASHFS error: {}failed",
             "SQUASHFS error: unable to read",
             "SQUASHFS error: {}corrupt",
+            "NFS: {}Lock reclaim failed",
+            "NFS: state manager{} failed on NFSv4 server",
+            "NFS: Server wrote zero bytes",
             "WARNING: Pool '{}' has encountered an uncorrectable I/O failure",
             "exFAT-fs ({dev}): error",
             "erofs: (device {dev}): {}failed",

@@ -335,7 +335,7 @@ fn parse_old_task_line(text: &str) -> Option<(String, char, u32)> {
     let (rest, flags) = text.trim_end().rsplit_once(' ')?;
     let (rest, _parent) = take_last_number(rest)?;
     let (rest, pid) = take_last_number(rest)?;
-    let (rest, _free) = take_last_number(rest)?;
+    let rest = take_last_number(rest).map_or_else(|| without_glued_number(rest), |(rest, _free)| Some(rest))?;
     let is_flags = flags.strip_prefix("0x").is_some_and(|hex| hex.len() == 8 && is_hex(hex));
     let mut rest = rest.trim_end();
     if let Some((before, last)) = rest.rsplit_once(' ')
@@ -348,6 +348,12 @@ fn parse_old_task_line(text: &str) -> Option<(String, char, u32)> {
     let (name, state) = rest.rsplit_once(' ')?;
     let letter = state.chars().next().filter(|letter| state.len() == 1 && "RSDTtXZPIKWx?".contains(*letter))?;
     is_flags.then(|| (name.trim_end().to_owned(), letter, pid))
+}
+
+/// The stack's unused bytes stand right behind the state if they have five digits: `fluentd         D13576`.
+fn without_glued_number(text: &str) -> Option<&str> {
+    let rest = text.trim_end().trim_end_matches(|c: char| c.is_ascii_digit());
+    rest.ends_with(|c: char| c.is_ascii_alphabetic()).then_some(rest)
 }
 
 fn take_last_number(text: &str) -> Option<(&str, u32)> {
@@ -374,6 +380,7 @@ mod tests {
     fn task_lines_of_all_kernels() {
         for (line, task, state, pid) in [
             ("fluentd         D    0  1234      1 0x00000080", "fluentd", 'D', 1234),
+            ("fluentd         D13576  1234      1 0x00000080", "fluentd", 'D', 1234),
             ("fluentd         D ffff88003fd14778     0  1234      1 0x00000080", "fluentd", 'D', 1234),
             ("fluentd         D 8074f586     0  1234      1 0x00000080", "fluentd", 'D', 1234),
             ("two words       S 00000000  5504   200      2 0x00000000", "two words", 'S', 200),

@@ -158,6 +158,7 @@ mod tests {
             "2025-11-24T03:02:01.5Z stdout F [  123.456789] nfs: server a OK",
             "[pod/dmesg-x1/dmesg] 2025-11-24T03:02:01.5Z [  123.456789] nfs: server a OK",
             "dmesg-1  | [  123.456789] nfs: server a OK",
+            "[  123.456789@3] nfs: server a OK",
             r#"{"log":"[  123.456789] nfs: server a OK\n","stream":"stdout","time":"2025-11-24T03:02:01Z"}"#,
             r#"{"priority":3,"sequence":1,"sec":123,"usec":456789,"msg":"nfs: server a OK"}"#,
         ] {
@@ -200,6 +201,7 @@ mod tests {
             "87 <3>1 2025-11-24T03:02:01Z node-7 kernel - - - nfs: server a OK",
             "2025-11-24T03:02:01.123456789Z stdout F nfs: server a OK",
             "MESSAGE=nfs: server a OK",
+            "2025-11-24T03:02:01Z {host=\"n\", job=\"kmsg\"} nfs: server a OK",
             "root@node-7:~# nfs: server a OK",
         ] {
             let found = only(line);

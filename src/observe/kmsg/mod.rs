@@ -3,7 +3,7 @@
 //! Must not know: where lines come from ([`source`] does), clocks. Invariant: what begins a message decides what it is, so
 //! a program that quotes the kernel reports nothing.
 //!
-//! A line goes this way: `records` and `envelope` open what holds messages in fields, `carriers` take off what stands before
+//! A line goes this way: `fragments` joins what was cut in pieces, `records` and `envelope` open what holds messages in fields, `carriers` take off what stands before
 //! a message, then `hung` collects reports of several lines, and tables of patterns (`devices`, `filesystems`,
 //! `watchdogs`) tell what one line says.
 //!
@@ -22,6 +22,7 @@ mod devices;
 mod envelope;
 mod filesystems;
 mod finding;
+mod fragments;
 mod hung;
 mod line;
 mod lockup;

@@ -4,6 +4,7 @@
 //! begun comes out exactly once, at the latest by [`Parser::flush`].
 
 use super::finding::{Finding, What};
+use super::fragments::Fragments;
 use super::hung::{Report, Taken};
 use super::line::Line;
 use super::lockup::{Said, soft_lockup};
@@ -20,6 +21,7 @@ const MAX_REPORTS: usize = 16;
 /// Reads a kernel's log line by line.
 #[derive(Debug, Default)]
 pub struct Parser {
+    fragments: Fragments,
     records: Records,
     reports: Vec<Report>,
     seen: Seen,
@@ -35,6 +37,14 @@ impl Parser {
     /// Takes a line, with or without its line end, in any of the forms in which kernel logs are kept. `at`: when it
     /// was printed or came in, on the volume's clock.
     pub fn line(&mut self, line: &str, at: Option<SimTime>) -> Vec<Finding> {
+        let mut found = Vec::new();
+        if let Some(whole) = self.fragments.take(line) {
+            self.whole_line(&whole, at, &mut found);
+        }
+        found
+    }
+
+    fn whole_line(&mut self, line: &str, at: Option<SimTime>, found: &mut Vec<Finding>) {
         let (messages, own) = match self.records.take(line) {
             records::Taken::Mine(record) => {
                 self.taken += 1;
@@ -43,11 +53,9 @@ impl Parser {
             records::Taken::Other(record) => (record, Line::parse(line)),
         };
         let unpacked = messages.iter().flat_map(Line::unpack);
-        let mut found = Vec::new();
         for message in unpacked.chain(own) {
-            self.message(message, at, &mut found);
+            self.message(message, at, found);
         }
-        found
     }
 
     /// As [`Self::line`], for bytes that may not be UTF-8.
@@ -59,6 +67,9 @@ impl Parser {
     /// while.
     pub fn flush(&mut self) -> Vec<Finding> {
         let mut found = Vec::new();
+        for line in self.fragments.finish() {
+            self.whole_line(&line, None, &mut found);
+        }
         for message in self.records.finish().iter().flat_map(Line::unpack) {
             self.message(message, None, &mut found);
         }
@@ -70,7 +81,7 @@ impl Parser {
 
     /// Whether a report is being read, so that [`Self::flush`] would give one.
     pub fn is_open(&self) -> bool {
-        !self.reports.is_empty() || self.records.is_open()
+        !self.reports.is_empty() || self.records.is_open() || self.fragments.is_open()
     }
 
     /// Whether a report that is being read is not complete as it is.

@@ -3,7 +3,8 @@
 //! Must not know: what messages mean. Invariant: a pattern fits from the message's first word on, never in its middle, so what
 //! quotes a message does not fit.
 //!
-//! `{}` is any text, `{dev}` a device's name, `{n}` a number, `$` at the end the message's end. Upper and lower case are the
+//! `{}` is any text, `{dev}` a device's name (what follows it in the gap is left out), `{disk}` a gap that is a device's name and
+//! nothing else, `{n}` a number, `$` at the end the message's end. Upper and lower case are the
 //! same.
 
 /// What stood in a pattern's gaps.
@@ -36,6 +37,11 @@ impl Gaps {
                 let is_whole =
                     device.len() + 1 >= gap.len() || gap.get(device.len()..)?.starts_with([' ', ',', '.', ':']);
                 self.device = Some(device.to_owned()).filter(|device| is_whole && !device.is_empty());
+                self.device.as_ref().map(|_| ())
+            }
+            "disk" => {
+                let is_name = |c: char| c.is_ascii_alphanumeric() || "-_!".contains(c);
+                self.device = Some(gap.to_owned()).filter(|device| !device.is_empty() && device.chars().all(is_name));
                 self.device.as_ref().map(|_| ())
             }
             "n" => {
@@ -81,6 +87,7 @@ mod tests {
             ("XFS ({dev}): {}error", "XFS (dm-0): log I/O Error 5", (dev("dm-0"), None)),
             ("thin: {dev}: switching", "thin: 253:2: switching pool", (dev("253:2"), None)),
             ("error (device {dev}) in", "error (device sda1: state EA) in x", (dev("sda1"), None)),
+            ("{disk}: error", "dm-0: error", (dev("dm-0"), None)),
             ("page on {dev}", "page on dm-0.", (dev("dm-0"), None)),
             ("block {n}", "block 0x12", (None, None)),
             ("abort$", "Abort", (None, None)),
@@ -91,9 +98,14 @@ mod tests {
 
     #[test]
     fn what_does_not_fit() {
-        for (pattern, text) in
-            [("a b", "x a b"), ("a {} c", "a b d"), ("abort$", "abort it"), ("dev {dev}, x", "dev , x"), ("ä", "a")]
-        {
+        for (pattern, text) in [
+            ("a b", "x a b"),
+            ("a {} c", "a b d"),
+            ("abort$", "abort it"),
+            ("dev {dev}, x", "dev , x"),
+            ("{disk}: a", "b c: a"),
+            ("ä", "a"),
+        ] {
             assert_eq!(gaps(pattern, text), None, "{pattern}");
         }
     }

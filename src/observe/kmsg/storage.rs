@@ -139,6 +139,30 @@ mod tests {
     }
 
     #[test]
+    fn old_kernels_and_rarer_words() {
+        use StorageFault::{BufferIoError, DeviceGone, FilesystemError, IoError, MetadataError, ReadOnly, Timeout};
+        for (text, kind, device, sector) in [
+            ("sd 3:0:0:0: [sdc] tag#1 Result: hostbyte=0x01 driverbyte=DRIVER_OK", DeviceGone, Some("sdc"), None),
+            ("sd 3:0:0:0: [sdc] tag#1 Result: hostbyte=DID_OK driverbyte=DRIVER_TIMEOUT", Timeout, Some("sdc"), None),
+            ("nvme nvme0: Failed status: 0x3, reset controller", DeviceGone, Some("nvme0"), None),
+            ("nvme nvme0: ANATT timeout, resetting controller.", Timeout, Some("nvme0"), None),
+            ("device-mapper: thin: process_cell: dm_thin_find_block() failed: error = -5", MetadataError, None, None),
+            ("device-mapper: thin: 253:2: dm_thin_find_block() failed: error = -5", MetadataError, Some("253:2"), None),
+            ("device-mapper: array: array_block_check failed: blocknr 1", MetadataError, None, None),
+            ("dm-3: writeback error on inode 131, offset 0, sector 8", IoError, Some("dm-3"), Some(8)),
+            ("VFS: Dirty inode writeback failed for block device sda1 (err=-5).", BufferIoError, Some("sda1"), None),
+            ("raid1: Disk failure on sdb1, disabling device.", DeviceGone, Some("sdb1"), None),
+            ("block nbd0: Dead connection, failed to find a fallback", DeviceGone, Some("nbd0"), None),
+            ("F2FS-fs (sda1): Remounting filesystem read-only", ReadOnly, Some("sda1"), None),
+            ("NFS: nfs4_reclaim_open_state: Lock reclaim failed!", FilesystemError, None, None),
+        ] {
+            assert_eq!(fault(text), Some((kind, device.map(str::to_owned), sector)), "{text}");
+        }
+        assert_eq!(fault("sd 3:0:0:0: [sdc] tag#1 Result: hostbyte=0x00 driverbyte=DRIVER_OK"), None);
+        assert_eq!(fault("app says: dm-3: writeback error on inode 131, offset 0, sector 8"), None);
+    }
+
+    #[test]
     fn a_message_does_not_begin_in_the_middle() {
         for text in [
             "+ grep -c 'I/O error, dev vda, sector 2048'",

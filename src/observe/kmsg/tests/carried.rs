@@ -83,6 +83,15 @@ fn consoles() -> Vec<Carrier> {
             |m| format!("6.1.0,4,{},{},-;{}", m.us, m.us, m.text),
             |text| format!("12,1,1,-;{text}"),
         ),
+        carrier(
+            "extended netconsole, in fragments",
+            |m| {
+                let (start, end) = m.text.split_at(m.text.len() / 2);
+                let head = format!("6.1.0,4,{},{},-,ncfrag=", m.us, m.us);
+                format!("{head}0/{0};{start}\n{head}{1}/{0};{end}", m.text.len(), start.len())
+            },
+            |text| format!("12,1,1,-;{text}"),
+        ),
     ]
 }
 
@@ -152,6 +161,22 @@ fn containers() -> Vec<Carrier> {
             "CRI",
             |m| format!("2025-11-24T03:02:01.000000001Z stdout F {} {}", stamp(m), m.text),
             |text| format!("2025-11-24T03:02:01.000000001Z stdout F app: {text}"),
+        ),
+        carrier(
+            "CRI, in parts",
+            |m| {
+                let (start, end) = m.text.split_at(m.text.len() / 2);
+                format!(
+                    "2025-11-24T03:02:01.000000001Z stdout P {} {start}\n2025-11-24T03:02:01.000000002Z stdout F {end}",
+                    stamp(m)
+                )
+            },
+            |text| format!("2025-11-24T03:02:01.000000001Z stderr F app: {text}"),
+        ),
+        carrier(
+            "logcli",
+            |m| format!("2025-11-24T03:02:01Z {{host=\"n\", job=\"kmsg\"}} {}", m.text),
+            |text| format!("2025-11-24T03:02:01Z {{job=\"app\"}} app[12]: {text}"),
         ),
         carrier(
             "kubectl logs",
