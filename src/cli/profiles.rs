@@ -7,7 +7,7 @@ use std::path::Path;
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-use stunfs::model::{ModelConfig, OnFull, StunTrigger};
+use stunfs::model::{ModelConfig, StunTrigger};
 use stunfs::profiles::{self, Profile};
 use stunfs::settings::{Opt, Settings};
 
@@ -81,7 +81,7 @@ fn values(model: &ModelConfig) -> Vec<(Opt, String)> {
         (Opt::Scope, word(&model.scope)),
         (Opt::Pool, or_none(model.pool.as_ref())),
         (Opt::VirtualSize, or_none(model.virtual_size.as_ref())),
-        (Opt::OnFull, on_full(model.on_full)),
+        (Opt::OnFull, model.on_full.to_string()),
         (Opt::LowWater, format!("{}%", model.low_water_percent)),
         (Opt::Thick, model.thick.to_string()),
         (Opt::Cold, model.cold.to_string()),
@@ -100,13 +100,6 @@ fn or_none<T: ToString>(value: Option<&T>) -> String {
 /// The word that an enumeration has in files.
 fn word(value: &impl Serialize) -> String {
     serde_norway::to_string(value).unwrap_or_default().trim().to_owned()
-}
-
-fn on_full(policy: OnFull) -> String {
-    match policy {
-        OnFull::Queue(wait) => format!("queue:{}", output::time(wait)),
-        OnFull::Enospc | OnFull::Stun => word(&policy),
-    }
 }
 
 fn stun_text(stun: &StunTrigger) -> String {

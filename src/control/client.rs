@@ -18,6 +18,8 @@ use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
+use super::command::Command;
+
 /// How long a request may take unless it is told otherwise.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -124,6 +126,21 @@ impl Client {
     /// As [`Client::get`].
     pub fn post(&self, path: &str, body: &Value) -> Result<HttpReply, ClientError> {
         self.request(Method::POST, path, body.to_string())
+    }
+
+    /// Asks the volume for `command`, and waits as long as that command may take.
+    ///
+    /// # Errors
+    /// As [`Client::get`], and a refusal.
+    pub fn execute(mut self, command: &Command) -> Result<Value, ClientError> {
+        if command.may_wait() {
+            self.within = None;
+        }
+        let (name, options) = command.write();
+        match command {
+            Command::Status { limit } => self.get(&format!("/v1/status?limit={limit}"))?.ok(),
+            _ => self.post(&format!("/v1/{name}"), &Value::Object(options))?.ok(),
+        }
     }
 
     /// The lines of `GET /v1/events`: events after number `since` (0: all that are kept), and, if `follow`, what comes.

@@ -23,12 +23,12 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt;
 
-use super::protocol::ControlHandler;
+use super::handler::ControlHandler;
+use super::limits::Limits;
 use super::routes::{self, AppState};
 use super::socket::{Bound, ControlError, SocketFile, listen_at};
 use super::stream::Stopping;
 use crate::time::Deadline;
-use crate::units::Bytes;
 
 /// How long a dropped server waits for its requests.
 const DROP_WAIT: Duration = Duration::from_millis(500);
@@ -37,23 +37,6 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
 /// How long a refused user may take to hear it.
 const REFUSAL_WAIT: Duration = Duration::from_millis(200);
-
-/// What a server puts up with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections at a time; more are closed at once. At least 1.
-    pub connections: u32,
-    /// The largest body of a request.
-    pub body: Bytes,
-    /// How long a request's head, and then its body, may take to come in.
-    pub read: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { connections: 256, body: Bytes::mib(1), read: Duration::from_secs(10) }
-    }
-}
 
 /// A volume's control socket. Stops when it is dropped.
 #[derive(Debug)]

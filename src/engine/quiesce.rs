@@ -47,11 +47,11 @@ impl InFlight {
         InFlightGuard { running: self, index }
     }
 
-    /// Waits until every operation that had begun is over; false if that takes longer than `within`.
-    pub(super) fn settle(&self, within: Duration) -> bool {
+    /// Waits until every operation that had begun is over, at most `within`; how many still run then.
+    pub(super) fn settle(&self, within: Duration) -> usize {
         let before = self.turn.fetch_add(1, SeqCst);
         let count = &self.counts[before & 1];
-        wait_until(within, Duration::from_micros(200), || count.load(SeqCst) == 0)
+        if wait_until(within, Duration::from_micros(200), || count.load(SeqCst) == 0) { 0 } else { count.load(SeqCst) }
     }
 }
 
@@ -76,20 +76,20 @@ mod tests {
     fn settles_only_when_earlier_ones_are_over() {
         let running = InFlight::default();
         let first = running.enter();
-        assert!(!running.settle(Duration::from_millis(5)));
+        assert_eq!(running.settle(Duration::from_millis(5)), 1);
         let later = running.enter();
         drop(first);
-        assert!(!running.settle(Duration::from_millis(5)), "the later one is under way");
+        assert_eq!(running.settle(Duration::from_millis(5)), 1, "the later one is under way");
         drop(later);
-        assert!(running.settle(Duration::from_secs(5)));
+        assert_eq!(running.settle(Duration::from_secs(5)), 0);
     }
 
     #[test]
     fn what_is_handed_over_is_under_way() {
         let running = InFlight::default();
         let handed = running.enter().hand_over();
-        assert!(!running.settle(Duration::from_millis(5)));
+        assert_eq!(running.settle(Duration::from_millis(5)), 1);
         drop(running.take_up(handed));
-        assert!(running.settle(Duration::from_secs(5)));
+        assert_eq!(running.settle(Duration::from_secs(5)), 0);
     }
 }

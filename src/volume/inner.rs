@@ -10,19 +10,19 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustix::process::Pid;
 
-use super::error::VolumeError;
+use super::error::{ErrorKind, VolumeError};
 use super::observer::{Summary, VolumeObserver};
 use super::shutdown::Stopper;
 use super::state::StateStore;
 use super::stun_freezer::StunFreezer;
 use super::watch::Watch;
 use crate::control::{ControlServer, MetricsServer};
-use crate::engine::{Engine, Released};
+use crate::engine::{Engine, Released, Stunned};
 use crate::freeze::{FreezeSet, Guard, UndoAction};
 use crate::fuse::MountIdentity;
 use crate::options::VolumeOptions;
 use crate::telemetry::event::EventBody;
-use crate::time::{Clock, Deadline, SimTime, wait_until};
+use crate::time::{Clock, Deadline, wait_until};
 
 /// How long the scan may take to end.
 const SCAN_STOP: Duration = Duration::from_secs(2);
@@ -72,11 +72,13 @@ impl Inner {
         self.witness.summary(&self.engine.status())
     }
 
-    /// Stuns the volume; what is to be frozen stands still before anything is held, since QEMU cannot stop while a
-    /// request of its guest is. If that fails nothing is stunned.
-    pub(super) fn stun(&self, duration: Option<Duration>) -> Result<SimTime, String> {
-        let _until_it_has_begun = self.freezer.stand_still()?;
-        Ok(self.engine.stun(duration).0)
+    /// Stuns the volume, and waits for operations that began before it, at most for `settle`. What is to be frozen stands
+    /// still before anything is held, since QEMU cannot stop while a request of its guest is. If that fails nothing is
+    /// stunned.
+    pub(super) fn stun(&self, duration: Option<Duration>, settle: Duration) -> Result<Stunned, VolumeError> {
+        let frozen = self.freezer.stand_still();
+        let _until_it_has_begun = frozen.map_err(|why| VolumeError::new(ErrorKind::Unavailable, why))?;
+        Ok(self.engine.stun(duration, settle))
     }
 
     /// Ends a stun, with all that it froze.
