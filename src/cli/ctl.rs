@@ -120,7 +120,11 @@ pub(crate) fn run(args: &CtlArgs) -> anyhow::Result<u8> {
     };
     let reply = client.execute(&command)?;
     let answer = Answer::read(&args.action, &reply)?;
-    if args.json { output::print_json(&reply)? } else { output::print(&answer.text).map(|_| ())? }
+    if args.json {
+        output::print_json(&reply)?
+    } else {
+        output::print(&answer.text).map(|_| ())?
+    }
     Ok(answer.code)
 }
 

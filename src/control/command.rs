@@ -102,19 +102,8 @@ pub enum Reply {
 
 impl Command {
     /// The names of all commands, in the order of the variants.
-    pub const NAMES: [&str; 11] = [
-        "status",
-        "set",
-        "arm",
-        "disarm",
-        "stun",
-        "resume",
-        "release",
-        "discard",
-        "grow",
-        "wait-held",
-        "stop",
-    ];
+    pub const NAMES: [&str; 11] =
+        ["status", "set", "arm", "disarm", "stun", "resume", "release", "discard", "grow", "wait-held", "stop"];
 
     /// The stun that the command line asks for without options.
     pub const fn stun(duration: Option<Duration>) -> Self {

@@ -16,11 +16,11 @@ mod stream;
 pub use client::{Client, ClientError, EventLines, HttpReply};
 pub use command::{Command, OptionChanges, OptionChangesError, Reply, SETTLE, WAIT_HELD};
 pub use handler::ControlHandler;
-pub use protocol::{
-    ArmReply, ControlRefusal, DiscardReply, EventsStatus, GrowReply, HeldOp, HeldPage, OperationCounters,
-    ReleaseReply, ResumeReply, Status, StatusReply, StopReply, StunReply, StunStatus, WaitHeldReply,
-};
 pub use limits::Limits;
+pub use protocol::{
+    ArmReply, ControlRefusal, DiscardReply, EventsStatus, GrowReply, HeldOp, HeldPage, OperationCounters, ReleaseReply,
+    ResumeReply, Status, StatusReply, StopReply, StunReply, StunStatus, WaitHeldReply,
+};
 pub use server::{ControlServer, MetricsServer};
 pub(crate) use socket::is_of_an_ending_volume;
 pub use socket::{ControlError, FindError, default_socket, find_socket};

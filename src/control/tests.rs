@@ -202,7 +202,10 @@ fn every_route_answers() {
     let set = post("/v1/set", json!({"first-write": "5ms", "--on_full": "stun"})).ok().unwrap();
     assert_eq!(set, json!({"first_write": "5ms", "on_full": "stun"}));
     assert_eq!(post("/v1/disarm", json!({})).ok().unwrap(), json!({"armed": false}));
-    assert_eq!(post("/v1/stun", json!({"for": "30s"})).ok().unwrap(), json!({"until_us": 7, "for_us": 5, "still_running": 0}));
+    assert_eq!(
+        post("/v1/stun", json!({"for": "30s"})).ok().unwrap(),
+        json!({"until_us": 7, "for_us": 5, "still_running": 0})
+    );
     assert_eq!(post("/v1/stun", json!({})).status, 200);
     setup.open_gate.send(()).unwrap();
     assert_eq!(post("/v1/release", json!({})).ok().unwrap(), json!({"released": 250}));

@@ -114,7 +114,7 @@ pub(super) fn fallocate(text: &str) -> Parsed<bool> {
 
 /// What happens when the pool is full.
 pub(super) fn on_full(text: &str) -> Parsed<OnFull> {
-    Ok(text.parse()?)
+    text.parse()
 }
 
 /// What stands before the first `:`, and the stun's duration after it.

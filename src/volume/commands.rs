@@ -39,9 +39,7 @@ pub(super) fn execute(inner: &Inner, command: Command) -> Result<Reply, ControlR
         }
         Command::Stun { duration, settle } => stun(inner, duration, settle),
         Command::Resume {} => resume(inner),
-        Command::Release {} => {
-            Ok(Reply::Release(ReleaseReply { released: inner.release_all().operations as u64 }))
-        }
+        Command::Release {} => Ok(Reply::Release(ReleaseReply { released: inner.release_all().operations as u64 })),
         Command::Discard {} => {
             let grains = inner.engine.discard();
             Ok(Reply::Discard(DiscardReply { grains, pool: inner.engine.status().model.pool }))
