@@ -105,7 +105,8 @@ pub(super) fn set(inner: &Inner, settings: &Settings) -> Result<ModelConfig, Con
     let config = settings.apply_live(&inner.engine.status().config).map_err(invalid)?;
     let compile = |it: FilterOptions| Filter::new(&it.paths, &it.comms, &it.uids);
     let filter = settings.live_filter().map_err(invalid)?.map(compile).transpose().map_err(invalid)?;
-    inner.engine.reconfigure(config, filter).map_err(invalid)?;
+    // The values are fine by now: what is refused here does not go with what the volume is or holds.
+    inner.engine.reconfigure(config, filter).map_err(conflict)?;
     Ok(inner.engine.status().config)
 }
 
@@ -148,7 +149,7 @@ fn grow(inner: &Inner, pool: Bytes) -> Result<Reply, ControlRefusal> {
     if pool < grain.bytes() {
         return Err(ControlRefusal::Invalid(format!("pool: {pool} is smaller than one grain of {grain}")));
     }
-    inner.engine.grow(pool).map_err(|error| ControlRefusal::Conflict(error.to_string()))?;
+    inner.engine.grow(pool).map_err(conflict)?;
     let pool = inner.engine.status().model.pool;
     Ok(Reply::Grow(GrowReply { pool, released: before.saturating_sub(waiting()) }))
 }
@@ -161,6 +162,10 @@ fn wait_held(inner: &Inner, count: u64, within: Duration) -> WaitHeldReply {
 
 fn invalid(error: impl std::fmt::Display) -> ControlRefusal {
     ControlRefusal::Invalid(error.to_string())
+}
+
+fn conflict(error: impl std::fmt::Display) -> ControlRefusal {
+    ControlRefusal::Conflict(error.to_string())
 }
 
 fn expired() -> ControlRefusal {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::commands;
 use super::error::VolumeError;
 use super::inner::Inner;
-use crate::control::{self, Command, ControlHandler, ControlRefusal, ControlServer, MetricsServer, Reply};
+use crate::control::{Command, ControlHandler, ControlRefusal, ControlServer, MetricsServer, Reply};
 use crate::telemetry::events::EventLog;
 use crate::telemetry::metrics::Mirrored;
 
@@ -44,11 +44,5 @@ impl ControlHandler for ControlledVolume {
             events: self.0.witness.log.counts(),
         };
         self.0.witness.metrics.render(&now.model, &mirrored)
-    }
-}
-
-impl From<control::ControlError> for VolumeError {
-    fn from(error: control::ControlError) -> Self {
-        Self::new(super::ErrorKind::Unavailable, error.to_string())
     }
 }

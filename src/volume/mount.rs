@@ -339,15 +339,3 @@ fn undo(inner: &Inner) {
 fn path_or_dot(path: Option<&Path>) -> &Path {
     path.unwrap_or(Path::new("."))
 }
-
-impl From<fuse::MountError> for VolumeError {
-    fn from(error: fuse::MountError) -> Self {
-        let kind = match error.exit_code() {
-            2 => ErrorKind::Usage,
-            77 => ErrorKind::NoPermission,
-            74 => ErrorKind::Io,
-            _ => ErrorKind::Unavailable,
-        };
-        Self::new(kind, error.to_string())
-    }
-}

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use stunfs::Volume;
-use stunfs::control::{Command, Reply};
+use stunfs::control::{Client, Command, Reply};
 use stunfs::engine::HeldOperation;
 use stunfs::model::Latency;
 use stunfs::settings::Settings;
@@ -106,7 +106,28 @@ fn wait_held_answers_when_so_many_are_held_or_the_time_is_over() {
     let (code, text) = ctl(&socket, &["wait-held", "1"]);
     assert_eq!((code, text.as_str()), (Some(0), "1 operation held\n"));
     let (_, json) = ctl(&socket, &["wait-held", "1", "--json"]);
-    assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), serde_json::json!({"held": 1, "reached": true}));
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), json!({"held": 1, "reached": true}));
     volume.release();
     writer.join().unwrap().unwrap();
+}
+
+/// `ctl grow` gave 69, `ctl set pool=` 2, and `resume` without a stun 69, which is for what is missing.
+#[test]
+fn regression_the_same_refusal_has_the_same_exit_code() {
+    need_fuse!();
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("control.sock");
+    let control = socket.clone();
+    let volume = Volume::builder().configure(|options| options.control = Some(control)).mount().unwrap();
+    fs::write(volume.path().join("new"), vec![1; 8 << 20]).unwrap();
+    let (grow_code, grow_text) = ctl(&socket, &["grow", "4MiB"]);
+    let (set_code, set_text) = ctl(&socket, &["set", "pool=4MiB"]);
+    assert!(grow_text.contains("pool 4MiB is smaller than what is in use"), "{grow_text}");
+    assert_eq!((grow_code, grow_text), (set_code, set_text));
+    assert_eq!(grow_code, Some(2));
+    let client = Client::connect(&socket).unwrap();
+    for (path, body) in [("/v1/grow", json!({"pool": "4MiB"})), ("/v1/set", json!({"pool": "4MiB"}))] {
+        assert_eq!(client.post(path, &body).unwrap().status, 409, "{path}");
+    }
+    assert_eq!(ctl(&socket, &["resume"]), (Some(2), "stunfs: no stun is in force\n".into()));
 }
