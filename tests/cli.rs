@@ -139,7 +139,7 @@ fn every_option_refuses_bad_input_in_one_line() {
     for (option, value, parts) in BAD_VALUES {
         refused(&["mount", "/backing", "/mountpoint", &format!("--{option}={value}")], parts);
     }
-    for spec in &stunfs::settings::OPTIONS {
+    for spec in &stunfs::internal::settings::OPTIONS {
         assert!(BAD_VALUES.iter().any(|(option, ..)| *option == spec.name), "{} is not among the cases", spec.name);
     }
 }

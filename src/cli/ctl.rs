@@ -9,13 +9,13 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use stunfs::control::{
+use stunfs::internal::control::{
     Client, Command, DiscardReply, GrowReply, OptionChanges, ReleaseReply, ResumeReply, StatusReply, StunReply,
     WaitHeldReply, find_socket,
 };
-use stunfs::model::PoolUse;
-use stunfs::settings::Settings;
-use stunfs::units::{Bytes, parse_duration};
+use stunfs::internal::model::PoolUse;
+use stunfs::internal::settings::Settings;
+use stunfs::internal::units::{Bytes, parse_duration};
 
 use super::exit::{FAILED, FINE, UsageError};
 use super::output::{self, count};

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use stunfs::settings::{Opt, Settings};
+use stunfs::internal::settings::{Opt, Settings};
 
 use super::exit::{self, ErrorWithCode, SOFTWARE, UsageError};
 use super::mount::Lines;

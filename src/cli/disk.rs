@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use stunfs::control::{Client, StatusReply};
-use stunfs::disk::{self, DiskRecord, DiskSpec, Fault, FsKind, ListedDisk, Sector, Started, Up};
-use stunfs::settings::{Opt, Settings};
-use stunfs::units::Bytes;
+use stunfs::internal::control::{Client, StatusReply};
+use stunfs::internal::disk::{self, DiskRecord, DiskSpec, Fault, FsKind, ListedDisk, Sector, Started, Up};
+use stunfs::internal::settings::{Opt, Settings};
+use stunfs::internal::units::Bytes;
 
 use super::daemon::Daemon;
 use super::exit::{FINE, UNAVAILABLE, UsageError};
@@ -125,7 +125,7 @@ fn up(args: &UpArgs) -> anyhow::Result<u8> {
     let settings = settings(&args.volume.settings)?;
     let armed = args.volume.settings.get(Opt::Disarmed) != Some("true");
     let options = volume_args::resolve(&settings, &args.place, Path::new("/run/stunfs"))?;
-    let hint = volume_args::hint(&stunfs::model::ModelConfig { armed, ..options.model });
+    let hint = volume_args::hint(&stunfs::internal::model::ModelConfig { armed, ..options.model });
     let mut notes: Vec<String> = hint.map(str::to_owned).into_iter().collect();
     let mut seed = None;
     let up = disk::up(&spec(args), armed, |record| {
@@ -177,7 +177,7 @@ fn start(
     record: &DiskRecord,
     settings: &Settings,
     log: Option<&Path>,
-) -> anyhow::Result<(Vec<String>, stunfs::control::Status)> {
+) -> anyhow::Result<(Vec<String>, stunfs::internal::control::Status)> {
     let control = record.control.to_str().context("the mount point is not UTF-8")?;
     let settings = settings.clone().with(Opt::Control, control);
     let daemon =

@@ -6,10 +6,10 @@ use std::fmt::Write;
 use std::io;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind as ClapKind};
-use stunfs::control::{ClientError, FindError};
-use stunfs::settings::{SettingsError, nearest};
-use stunfs::volume::{ErrorKind, VolumeError};
-use stunfs::workload::WorkloadError;
+use stunfs::internal::control::{ClientError, FindError};
+use stunfs::internal::settings::{SettingsError, nearest};
+use stunfs::internal::volume::{ErrorKind, VolumeError};
+use stunfs::internal::workload::WorkloadError;
 
 use super::output;
 

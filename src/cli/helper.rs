@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use rustix::mount::{MountFlags, mount_remount};
-use stunfs::settings::{Opt, Settings, parse_mount_options};
+use stunfs::internal::settings::{Opt, Settings, parse_mount_options};
 
 use super::daemon::Daemon;
 use super::exit::{FINE, UsageError};

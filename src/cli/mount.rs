@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 use signal_hook::consts::SIGINT;
-use stunfs::model::Placement;
-use stunfs::settings::{Opt, Settings};
-use stunfs::volume::{Panics, Stop, Stopper, Volume, VolumeOptions};
+use stunfs::internal::model::Placement;
+use stunfs::internal::settings::{Opt, Settings};
+use stunfs::internal::volume::{Panics, Stop, Stopper, Volume, VolumeOptions};
 
 use super::daemon::{self, Daemon};
 use super::exit::{FINE, SOFTWARE};

@@ -7,9 +7,9 @@ use std::path::Path;
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-use stunfs::model::{ModelConfig, StunTrigger};
-use stunfs::profiles::{self, Profile};
-use stunfs::settings::{Opt, Settings};
+use stunfs::internal::model::{ModelConfig, StunTrigger};
+use stunfs::internal::profiles::{self, Profile};
+use stunfs::internal::settings::{Opt, Settings};
 
 use super::exit::FINE;
 use super::output::{self, TextTable};

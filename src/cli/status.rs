@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use stunfs::control::{HeldOp, Status, StatusReply};
-use stunfs::telemetry::event::{Event, EventBody, OpRecord, PenaltyMicros};
+use stunfs::internal::control::{HeldOp, Status, StatusReply};
+use stunfs::internal::telemetry::event::{Event, EventBody, OpRecord, PenaltyMicros};
 
 use super::ctl::pool_text;
 use super::output::{self, TextTable, count, micros, size};

@@ -11,12 +11,12 @@ use std::path::Path;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use rustix::process::{getpid, getppid};
-use stunfs::control::default_socket;
-use stunfs::model::{Latency, ModelConfig};
-use stunfs::profiles;
-use stunfs::settings::{Env, OPTIONS, Opt, OptionSpec, Settings, ValueKind, parse_mount_options};
-use stunfs::time::wall_now;
-use stunfs::volume::VolumeOptions;
+use stunfs::internal::control::default_socket;
+use stunfs::internal::model::{Latency, ModelConfig};
+use stunfs::internal::profiles;
+use stunfs::internal::settings::{Env, OPTIONS, Opt, OptionSpec, Settings, ValueKind, parse_mount_options};
+use stunfs::internal::time::wall_now;
+use stunfs::internal::volume::VolumeOptions;
 
 /// Every volume option that was given; `-o` lists first, the others over them.
 #[derive(Debug, Clone, Default)]
@@ -31,7 +31,7 @@ impl Args for VolumeArgs {
             .value_name("LIST")
             .action(ArgAction::Append)
             .help("Volume options as mount(8) takes them: first_write=20ms,pool=1GiB,ro")
-            .help_heading(stunfs::settings::Group::Mount.heading());
+            .help_heading(stunfs::internal::settings::Group::Mount.heading());
         OPTIONS.iter().fold(command, |command, spec| command.arg(argument(spec))).arg(list)
     }
 

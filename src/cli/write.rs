@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
-use stunfs::units::{ParseUnitError, parse_duration};
-use stunfs::workload::{Progress, WorkloadOptions, WorkloadReport, WriterKind, run as run_workload};
+use stunfs::internal::units::{ParseUnitError, parse_duration};
+use stunfs::internal::workload::{Progress, WorkloadOptions, WorkloadReport, WriterKind, run as run_workload};
 
 use super::exit::{FAILED, FINE};
 use super::output::{self, TextTable, count, micros};

@@ -2,26 +2,6 @@
 //!
 //! Must not know: command lines. Invariant: whatever ends a volume, its held operations are answered first and
 //! nothing stays mounted; dropping a [`Volume`] can never wedge.
-//!
-//! ```
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use std::time::Duration;
-//! use stunfs::Volume;
-//!
-//! # if stunfs::fuse::check_machine(false).is_err() {
-//! #     return Ok(()); // nothing can be mounted here
-//! # }
-//! let volume = Volume::builder().first_write("60s".parse()?).mount()?;
-//! let path = volume.path().join("new");
-//! let writer = std::thread::spawn(move || std::fs::write(path, b"first write"));
-//! assert!(volume.wait_held(1, Duration::from_secs(5)));
-//! volume.release();
-//! writer.join().expect("the writer")?;
-//! let summary = volume.unmount()?;
-//! assert_eq!(summary.held, 1);
-//! # Ok(())
-//! # }
-//! ```
 
 mod builder;
 mod commands;
@@ -82,6 +62,15 @@ impl Volume {
     /// Starts to describe a volume.
     pub fn builder() -> VolumeBuilder {
         VolumeBuilder::default()
+    }
+
+    /// Whether this machine lets this user mount a volume: for tests that leave themselves out where it does not.
+    ///
+    /// # Errors
+    /// One line that says what is missing, and what to do.
+    pub fn check_machine() -> Result<(), VolumeError> {
+        crate::fuse::check_machine(false)?;
+        Ok(())
     }
 
     /// Mounts a volume. It is usable when this returns.

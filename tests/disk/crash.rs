@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
-use stunfs::time::{Clock, SimTime, pause, wait_until};
+use stunfs::internal::time::{Clock, SimTime, pause, wait_until};
 
 use crate::support::{
     TestDisk, append_synced, count_records, fine, finished, loop_files, need_disks, run, stunfs, text,

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use stunfs::Volume;
-use stunfs::control::{Client, Command, Reply};
-use stunfs::engine::HeldOperation;
-use stunfs::model::Latency;
-use stunfs::settings::Settings;
-use stunfs::telemetry::event::OpKind;
-use stunfs::time::wait_until;
-use stunfs::volume::Stopper;
+use stunfs::internal::control::{Client, Command, Reply};
+use stunfs::internal::engine::HeldOperation;
+use stunfs::internal::model::Latency;
+use stunfs::internal::settings::Settings;
+use stunfs::internal::telemetry::event::OpKind;
+use stunfs::internal::time::wait_until;
+use stunfs::internal::volume::Stopper;
 
 use crate::common::{SOON, TICK, need_fuse};
 use crate::support::stunfs;

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use stunfs::Volume;
-use stunfs::model::{Latency, Placement};
-use stunfs::units::{Bytes, GrainSize};
+use stunfs::internal::model::{Latency, Placement};
+use stunfs::internal::units::{Bytes, GrainSize};
 
 const GRAIN: u64 = 64 << 10;
 const WORK_AT: &str = "STUNFS_TEST_WORK_AT";

@@ -10,9 +10,9 @@ use std::path::PathBuf;
 
 use rustix::process::{Resource, geteuid, getrlimit};
 use rustix::system::uname;
-use stunfs::backing::{self, Favour};
-use stunfs::freeze;
-use stunfs::sys::pm_qos;
+use stunfs::internal::backing::{self, Favour};
+use stunfs::internal::freeze;
+use stunfs::internal::sys::pm_qos;
 
 use super::{Check, CheckState};
 

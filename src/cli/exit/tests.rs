@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use stunfs::control::ControlError;
-use stunfs::fuse::MountError;
-use stunfs::observe::kmsg::source::SourceError;
-use stunfs::observe::sysctl::SysctlError;
-use stunfs::settings::Settings;
+use stunfs::internal::control::ControlError;
+use stunfs::internal::fuse::MountError;
+use stunfs::internal::observe::kmsg::source::SourceError;
+use stunfs::internal::observe::sysctl::SysctlError;
+use stunfs::internal::settings::Settings;
 
 use super::*;
 
