@@ -13,7 +13,6 @@ use stunfs::internal::control::{
     Client, Command, DiscardReply, GrowReply, OptionChanges, ReleaseReply, ResumeReply, StatusReply, StunReply,
     WaitHeldReply, find_socket,
 };
-use stunfs::internal::model::PoolUse;
 use stunfs::internal::settings::Settings;
 use stunfs::internal::units::{Bytes, parse_duration};
 
@@ -190,11 +189,11 @@ fn text(action: &CtlAction, reply: &Value) -> anyhow::Result<String> {
         }
         CtlAction::Discard => {
             let discarded = read::<DiscardReply>(reply)?;
-            format!("{} handed back, {}\n", count(discarded.grains, "grain"), pool_text(&discarded.pool))
+            format!("{} handed back, {}\n", count(discarded.grains, "grain"), status::pool_text(&discarded.pool))
         }
         CtlAction::Grow { .. } => {
             let grown = read::<GrowReply>(reply)?;
-            format!("{}; {} let go\n", pool_text(&grown.pool), count(grown.released, "operation"))
+            format!("{}; {} let go\n", status::pool_text(&grown.pool), count(grown.released, "operation"))
         }
         CtlAction::WaitHeld { .. } => wait_held_text(&read(reply)?),
         CtlAction::Stop => "the volume is ending\n".to_owned(),
@@ -232,13 +231,6 @@ fn stun_text(duration: Option<Duration>, settle: Duration, reply: &StunReply) ->
 fn wait_held_text(reply: &WaitHeldReply) -> String {
     let held = count(reply.held, "operation");
     if reply.reached { format!("{held} held\n") } else { format!("only {held} held when the time was over\n") }
-}
-
-/// `pool 1 GiB of 2 GiB`
-pub(super) fn pool_text(pool: &PoolUse) -> String {
-    let used = output::size(pool.used_bytes);
-    pool.size_bytes
-        .map_or_else(|| format!("{used} provisioned"), |size| format!("pool {used} of {}", output::size(size)))
 }
 
 fn print_events(client: Client, since: u64, follow: bool, json: bool) -> anyhow::Result<u8> {

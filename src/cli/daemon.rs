@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use stunfs::internal::settings::{Opt, Settings};
 
 use super::exit::{self, ErrorWithCode, SOFTWARE, UsageError};
-use super::mount::Lines;
 
 /// What is to run in the background.
 #[derive(Debug)]
@@ -23,6 +22,14 @@ pub(crate) struct Daemon<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) log: Option<&'a Path>,
     pub(crate) pid_file: Option<&'a Path>,
+}
+
+/// What the user is told once a volume is usable.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    pub(crate) notes: Vec<String>,
+    pub(crate) ready: String,
+    pub(crate) how_to_end: String,
 }
 
 /// The daemon's one line to the process that started it.

@@ -16,8 +16,8 @@ use stunfs::internal::units::Bytes;
 use super::daemon::Daemon;
 use super::exit::{FINE, UNAVAILABLE, UsageError};
 use super::output::{self, TextTable, size};
+use super::status;
 use super::volume_args::{self, VolumeArgs};
-use super::{ctl, status};
 
 /// A volume that stands still gives no status.
 const STATUS_LIMIT: Duration = Duration::from_secs(3);
@@ -277,7 +277,7 @@ fn list(json: bool) -> anyhow::Result<u8> {
         let device = disk.device_path().map_or_else(|| "-".to_owned(), |path| path.display().to_string());
         let healthy = found.faults.is_empty() && !found.busy;
         let pool = if healthy { volume_status(disk).ok() } else { None };
-        let pool = pool.map_or_else(|| "?".to_owned(), |reply| ctl::pool_text(&reply.status.pool));
+        let pool = pool.map_or_else(|| "?".to_owned(), |reply| status::pool_text(&reply.status.pool));
         let cells = [disk.id.clone(), place(disk), device, disk.fs.to_string(), size(disk.size.0), pool, state(found)];
         table.row(cells);
     }

@@ -12,7 +12,7 @@ use stunfs::internal::model::Placement;
 use stunfs::internal::settings::{Opt, Settings};
 use stunfs::internal::volume::{Panics, Stop, Stopper, Volume, VolumeOptions};
 
-use super::daemon::{self, Daemon};
+use super::daemon::{self, Daemon, Lines};
 use super::exit::{FINE, SOFTWARE};
 use super::signals::Signals;
 use super::volume_args::{self, VolumeArgs};
@@ -84,14 +84,6 @@ fn serve_detached(args: &MountArgs) -> anyhow::Result<u8> {
     let pid_file = args.pid_file.as_deref().map(std::path::absolute).transpose().context("--pid-file")?;
     daemon::detach()?;
     serve(options, pid_file.as_deref(), daemon::report_ready)
-}
-
-/// What the user is told once a volume is usable.
-#[derive(Debug)]
-pub(crate) struct Lines {
-    pub(crate) notes: Vec<String>,
-    pub(crate) ready: String,
-    pub(crate) how_to_end: String,
 }
 
 /// Mounts, tells, and waits for the end.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use stunfs::internal::control::{HeldOp, Status, StatusReply};
+use stunfs::internal::model::PoolUse;
 use stunfs::internal::telemetry::event::{Event, EventBody, OpRecord, PenaltyMicros};
 
-use super::ctl::pool_text;
 use super::output::{self, TextTable, count, micros, size};
 use super::summary::named;
 
@@ -76,6 +76,12 @@ fn injection(status: &Status) -> String {
         (None, false, true) => "on".to_owned(),
         (None, false, false) => "off; 'stunfs ctl arm' switches it on".to_owned(),
     }
+}
+
+/// `pool 1 GiB of 2 GiB`
+pub(crate) fn pool_text(pool: &PoolUse) -> String {
+    let used = size(pool.used_bytes);
+    pool.size_bytes.map_or_else(|| format!("{used} provisioned"), |whole| format!("pool {used} of {}", size(whole)))
 }
 
 fn pool(status: &Status) -> String {
