@@ -92,7 +92,7 @@ pub mod command {
     pub use crate::control::{
         ArmReply, Command, ControlRefusal, DiscardReply, EventsStatus, GrowReply, HeldOp, HeldPage, OperationCounters,
         OptionChanges, OptionChangesError, ReleaseReply, Reply, ResumeReply, Status, StatusReply, StopReply, StunReply,
-        StunStatus, WaitHeldReply,
+        StunStatus, WaitHeldReply, WaitsFor,
     };
 }
 

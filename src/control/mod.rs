@@ -19,7 +19,7 @@ pub use handler::ControlHandler;
 pub use limits::Limits;
 pub use protocol::{
     ArmReply, ControlRefusal, DiscardReply, EventsStatus, GrowReply, HeldOp, HeldPage, OperationCounters, ReleaseReply,
-    ResumeReply, Status, StatusReply, StopReply, StunReply, StunStatus, WaitHeldReply,
+    ResumeReply, Status, StatusReply, StopReply, StunReply, StunStatus, WaitHeldReply, WaitsFor,
 };
 pub use server::{ControlServer, MetricsServer};
 pub(crate) use socket::is_of_an_ending_volume;

@@ -116,11 +116,26 @@ pub struct HeldOp {
     pub op: OpRecord,
     /// When it came in.
     pub since_us: u64,
-    /// When it will be answered; absent: when a stun ends or the pool grows, at the latest at `max_hold`.
+    /// When it will be answered as things are now. While it waits for a stun or for space, that may come earlier.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub until_us: Option<u64>,
-    /// What it waits for.
+    /// What it waits for; the last of these ends its hold.
+    #[serde(default)]
+    pub waits_for: Vec<WaitsFor>,
+    /// The parts of its penalty so far.
     pub penalty: PenaltyMicros,
+}
+
+/// What a held operation waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WaitsFor {
+    /// The time of its penalty.
+    Penalty,
+    /// Space in the pool.
+    Space,
+    /// The end of the stun.
+    Stun,
 }
 
 /// `GET /v1/status`.

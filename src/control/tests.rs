@@ -76,6 +76,7 @@ impl Fake {
             op: op.clone(),
             since_us: id,
             until_us: Some(id + 9),
+            waits_for: vec![WaitsFor::Penalty],
             penalty: Penalty::default().into(),
         };
         HeldPage { total: self.held, waiting_for_space: 0, ops: (0..self.held).take(limit).map(one).collect() }

@@ -13,10 +13,10 @@ use super::shutdown::Stop;
 use crate::control::{
     self, ArmReply, Command, ControlRefusal, DiscardReply, EventsStatus, GrowReply, HeldPage, OperationCounters,
     OptionChanges, ReleaseReply, Reply, ResumeReply, Status, StatusReply, StopReply, StunReply, StunStatus,
-    WaitHeldReply,
+    WaitHeldReply, WaitsFor,
 };
-use crate::engine::{Filter, HeldOperation};
-use crate::model::ModelConfig;
+use crate::engine::{EngineStatus, Filter, HeldOperation};
+use crate::model::{ModelConfig, OnFull};
 use crate::options::FilterOptions;
 use crate::settings::Settings;
 use crate::time::{SimTime, wait_until};
@@ -88,10 +88,11 @@ fn status(inner: &Inner) -> Status {
 
 fn held(inner: &Inner, limit: usize) -> HeldPage {
     let (ops, total) = inner.engine.held(limit);
+    let now = inner.engine.status();
     HeldPage {
         total: total as u64,
-        waiting_for_space: inner.engine.status().model.waiting_for_space,
-        ops: ops.into_iter().map(held_op).collect(),
+        waiting_for_space: now.model.waiting_for_space,
+        ops: ops.into_iter().map(|op| held_op(op, &now)).collect(),
     }
 }
 
@@ -172,14 +173,31 @@ fn expired() -> ControlRefusal {
     ControlRefusal::Conflict("the time limit of the injection (--ttl) has passed; mount again to inject more".into())
 }
 
-fn held_op(op: HeldOperation) -> control::HeldOp {
+fn held_op(op: HeldOperation, now: &EngineStatus) -> control::HeldOp {
+    let (waits_for, until) = known_end(op.since, op.until, now);
     control::HeldOp {
         id: op.id,
         op: Arc::unwrap_or_clone(op.record),
         since_us: op.since.as_micros(),
-        until_us: op.until.map(SimTime::as_micros),
+        until_us: Some(until.as_micros()),
+        waits_for,
         penalty: op.penalty.into(),
     }
+}
+
+/// What an operation waits for that came in at `since` and is due at `due` (`None`: once there is space), and when it is
+/// answered if nothing changes.
+fn known_end(since: SimTime, due: Option<SimTime>, now: &EngineStatus) -> (Vec<WaitsFor>, SimTime) {
+    let limit = since + now.config.max_hold;
+    let (mut waits_for, own_end) = match (due, now.config.on_full) {
+        (Some(due), _) if due > now.now => (vec![WaitsFor::Penalty], due),
+        (Some(due), _) => (Vec::new(), due),
+        (None, OnFull::Queue(wait)) => (vec![WaitsFor::Space], since + wait),
+        (None, OnFull::Stun | OnFull::Enospc) => (vec![WaitsFor::Space], limit),
+    };
+    let stun = now.model.stunned_until.filter(|end| *end > own_end || due.is_none());
+    waits_for.extend(stun.map(|_| WaitsFor::Stun));
+    (waits_for, stun.map_or(own_end, |end| end.max(own_end)).min(limit.max(now.now)))
 }
 
 fn config_value(config: &ModelConfig) -> Value {

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use stunfs::Volume;
-use stunfs::internal::control::{Client, Command, Reply};
+use stunfs::internal::control::{Client, Command, Reply, WaitsFor};
 use stunfs::internal::engine::HeldOperation;
 use stunfs::internal::model::Latency;
 use stunfs::internal::settings::Settings;
 use stunfs::internal::telemetry::event::OpKind;
 use stunfs::internal::time::wait_until;
+use stunfs::internal::units::Bytes;
 use stunfs::internal::volume::Stopper;
 
 use crate::common::{SOON, TICK, need_fuse};
@@ -130,4 +131,48 @@ fn regression_the_same_refusal_has_the_same_exit_code() {
         assert_eq!(client.post(path, &body).unwrap().status, 409, "{path}");
     }
     assert_eq!(ctl(&socket, &["resume"]), (Some(2), "stunfs: no stun is in force\n".into()));
+}
+
+/// The table said `STILL 0 us` and `WAITS FOR -`, the JSON a moment in the past.
+#[test]
+fn regression_status_says_that_a_stun_holds_an_operation_and_until_when() {
+    need_fuse!();
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("control.sock");
+    let control = socket.clone();
+    let volume = Volume::builder().configure(|options| options.control = Some(control)).mount().unwrap();
+    volume.stun(Some(Duration::from_secs(300)));
+    let path = volume.path().to_owned();
+    let reader = std::thread::spawn(move || fs::read_dir(path).map(Iterator::count));
+    assert!(volume.wait_held(1, SOON));
+    let Reply::Status(status) = volume.execute(Command::Status { limit: 10 }).unwrap() else { panic!("another reply") };
+    let (held, stun) = (&status.held.ops[0], status.status.stun.unwrap());
+    assert_eq!((&held.waits_for[..], held.until_us), (&[WaitsFor::Stun][..], Some(stun.until_us)));
+    let (_, text) = ctl(&socket, &["status"]);
+    assert!(text.contains("at most 4 m") && text.contains("the stun's end"), "{text}");
+    volume.release();
+    reader.join().unwrap().unwrap();
+}
+
+/// The table said `STILL ?` and `WAITS FOR -`.
+#[test]
+fn regression_status_says_that_a_full_pool_holds_a_write_and_until_when() {
+    need_fuse!();
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("control.sock");
+    let control = socket.clone();
+    let builder = Volume::builder().pool(Bytes::mib(1), "queue:400s".parse().unwrap());
+    let volume = builder.configure(|options| options.control = Some(control)).mount().unwrap();
+    fs::write(volume.path().join("fills"), vec![1; 1 << 20]).unwrap();
+    let path = volume.path().join("more");
+    let writer = std::thread::spawn(move || fs::write(path, [1; 4096]));
+    assert!(volume.wait_held(1, SOON));
+    let Reply::Status(status) = volume.execute(Command::Status { limit: 10 }).unwrap() else { panic!("another reply") };
+    let held = &status.held.ops[0];
+    assert_eq!((&held.waits_for[..], held.until_us), (&[WaitsFor::Space][..], Some(held.since_us + 400_000_000)));
+    let (_, text) = ctl(&socket, &["status"]);
+    assert!(text.contains("at most 6 m") && text.contains("space in the pool"), "{text}");
+    volume.release();
+    // A release lets the write go with success, whatever the pool has.
+    writer.join().unwrap().unwrap();
 }
