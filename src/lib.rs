@@ -109,7 +109,7 @@ pub mod option {
 pub mod event {
     pub use crate::model::{ReleaseCause, StunCause};
     pub use crate::telemetry::event::{
-        Event, EventBody, NfsState, OpKind, OpRecord, PenaltyMicros, SCHEMA_VERSION, StorageFault,
+        Event, EventBody, NfsState, OpKind, OpRecord, PenaltyMicros, RunOptions, SCHEMA_VERSION, StorageFault,
     };
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::model::PoolUse;
-use crate::telemetry::event::{OpRecord, PenaltyMicros};
+use crate::telemetry::event::{OpRecord, PenaltyMicros, RunOptions};
 
 /// Why a volume does not do what it is asked. Each text is one line: what was wrong and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +53,9 @@ pub struct Status {
     pub counters: OperationCounters,
     /// The event log.
     pub events: EventsStatus,
+    /// The options beside the model's that hold now.
+    #[serde(default)]
+    pub options: RunOptions,
     /// The configuration that holds now.
     pub config: Value,
 }

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use super::socket::{find_in, socket_in};
 use super::*;
 use crate::model::{Penalty, PoolUse, Snapshot};
-use crate::telemetry::event::{EventBody, OpKind, OpRecord};
+use crate::telemetry::event::{EventBody, OpKind, OpRecord, RunOptions};
 use crate::telemetry::events::EventLog;
 use crate::telemetry::metrics::{Metrics, Mirrored};
 use crate::time::{Clock, Deadline, wait_until};
@@ -56,6 +56,7 @@ impl Fake {
             queue_wait_us: 0,
             counters: OperationCounters::default(),
             events: EventsStatus::default(),
+            options: RunOptions::default(),
             config: json!({"first_write": "20ms"}),
         };
         StatusReply { status, held: self.held(limit) }

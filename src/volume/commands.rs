@@ -82,6 +82,7 @@ fn status(inner: &Inner) -> Status {
             stuns: now.model.stuns,
         },
         events: EventsStatus { emitted: events.emitted, dropped: events.dropped, lost: events.lost },
+        options: inner.run_options(),
         config: config_value(&now.config),
     }
 }
@@ -104,10 +105,14 @@ fn set_options(inner: &Inner, changes: OptionChanges) -> Result<Reply, ControlRe
 /// Puts changed options in force.
 pub(super) fn set(inner: &Inner, settings: &Settings) -> Result<ModelConfig, ControlRefusal> {
     let config = settings.apply_live(&inner.engine.status().config).map_err(invalid)?;
-    let compile = |it: FilterOptions| Filter::new(&it.paths, &it.comms, &it.uids);
-    let filter = settings.live_filter().map_err(invalid)?.map(compile).transpose().map_err(invalid)?;
+    let only = settings.live_filter().map_err(invalid)?;
+    let compile = |it: &FilterOptions| Filter::new(&it.paths, &it.comms, &it.uids);
+    let filter = only.as_ref().map(compile).transpose().map_err(invalid)?;
     // The values are fine by now: what is refused here does not go with what the volume is or holds.
     inner.engine.reconfigure(config, filter).map_err(conflict)?;
+    if let Some(only) = only {
+        *inner.filter.lock() = only;
+    }
     Ok(inner.engine.status().config)
 }
 

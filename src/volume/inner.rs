@@ -20,8 +20,8 @@ use crate::control::{ControlServer, MetricsServer};
 use crate::engine::{Engine, Released, Stunned};
 use crate::freeze::{FreezeSet, Guard, UndoAction};
 use crate::fuse::MountIdentity;
-use crate::options::VolumeOptions;
-use crate::telemetry::event::EventBody;
+use crate::options::{FilterOptions, VolumeOptions};
+use crate::telemetry::event::{EventBody, RunOptions};
 use crate::time::{Clock, Deadline, wait_until};
 
 /// How long the scan may take to end.
@@ -51,6 +51,8 @@ pub(super) struct Inner {
     /// `fusermount3`, for users whom the kernel does not let unmount.
     pub(super) helper: Option<PathBuf>,
     pub(super) servers: Mutex<Servers>,
+    /// Which operations are hit now; `ctl set only=` changes it.
+    pub(super) filter: Mutex<FilterOptions>,
 }
 
 /// Whoever answers questions from outside.
@@ -68,6 +70,15 @@ pub(super) struct Scan {
 }
 
 impl Inner {
+    /// The options beside the model's that a repetition of this run needs, as they hold now.
+    pub(super) fn run_options(&self) -> RunOptions {
+        RunOptions {
+            only: self.filter.lock().texts(),
+            cache: self.options.cache.name().to_owned(),
+            threads: self.options.threads,
+        }
+    }
+
     pub(super) fn summary(&self) -> Summary {
         self.witness.summary(&self.engine.status())
     }
