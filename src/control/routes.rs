@@ -23,7 +23,7 @@ use super::handler::ControlHandler;
 use super::limits::Limits;
 use super::protocol::ControlRefusal;
 use super::stream::{EventStream, Stopping};
-use crate::telemetry::metrics::CONTENT_TYPE;
+use crate::telemetry::metrics::Exposition;
 
 const EVENT_SCHEMA: &str = include_str!("../../docs/events.schema.json");
 
@@ -122,9 +122,10 @@ async fn schema() -> Response {
     ([(header::CONTENT_TYPE, "application/schema+json")], EVENT_SCHEMA).into_response()
 }
 
-async fn metrics(State(state): SharedState) -> Result<Response, ApiError> {
-    let text = blocking(&state, |target| Ok(target.metrics())).await?;
-    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
+async fn metrics(State(state): SharedState, headers: HeaderMap) -> Result<Response, ApiError> {
+    let form = Exposition::accepted(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()));
+    let text = blocking(&state, move |target| Ok(form.convert(target.metrics()))).await?;
+    Ok(([(header::CONTENT_TYPE, form.content_type())], text).into_response())
 }
 
 async fn not_found(request: Request) -> ApiError {

@@ -213,7 +213,7 @@ fn every_route_answers() {
     assert_eq!(post("/v1/release", json!({})).ok().unwrap(), json!({"released": 250}));
     assert_eq!(post("/v1/grow", json!({"pool": "20GiB"})).ok().unwrap()["pool"]["size_bytes"], 20_u64 << 30);
     assert_eq!(post("/v1/stop", json!({})).ok().unwrap(), json!({"stopping": true}));
-    assert!(get("/metrics").as_str().unwrap().ends_with("# EOF\n"));
+    assert!(get("/metrics").as_str().unwrap().contains("# TYPE stunfs_operations_total counter\n"));
     assert_eq!(get("/v1/schema")["$id"], "urn:stunfs:events:1");
     let calls = ["set", "disarm", "stun Some(30s)", "stun None", "release begins", "release done", "stop"];
     assert_eq!(setup.calls(), calls);
@@ -534,14 +534,18 @@ fn the_metrics_port_serves_metrics_and_nothing_else() {
     let setup = setup();
     let target: Arc<dyn ControlHandler> = Arc::<Fake>::clone(&setup.fake);
     let mut server = MetricsServer::start("127.0.0.1:0".parse().unwrap(), Arc::clone(&target)).unwrap();
-    let ask = |line: &str| {
+    let ask_as = |line: &str, head: &str| {
         let mut stream = TcpStream::connect(server.address()).unwrap();
         stream.set_read_timeout(Some(LONG)).unwrap();
-        stream.write_all(format!("{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).unwrap();
+        let request = format!("{line} HTTP/1.1\r\nhost: x\r\n{head}connection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
         read_all(&mut stream)
     };
+    let ask = |line: &str| ask_as(line, "");
     let answer = ask("GET /metrics");
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("application/openmetrics-text"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("text/plain; version=0.0.4"), "{answer}");
+    let answer = ask_as("GET /metrics", "accept: application/openmetrics-text;version=1.0.0\r\n");
+    assert!(answer.contains("application/openmetrics-text; version=1.0.0") && answer.contains("# EOF"), "{answer}");
     assert!(ask("GET /v1/status").starts_with("HTTP/1.1 404"));
     assert!(ask("POST /v1/stun").starts_with("HTTP/1.1 404"));
     assert!(ask("POST /metrics").starts_with("HTTP/1.1 405"));
