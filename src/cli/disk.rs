@@ -25,11 +25,11 @@ const STATUS_LIMIT: Duration = Duration::from_secs(3);
 const EXAMPLES: &str = "\
 Examples:
   stunfs disk up /srv/thin --size 500GiB --fs xfs --mount /mnt/thin --profile vmware-thin
-  stunfs ctl /mnt/thin status      who is held now, and until when
-  fstrim /mnt/thin                 hands free grains back to the pool
-  stunfs disk down /mnt/thin       also in the middle of a stall
-  stunfs disk list                 all disks of this machine, and what is wrong with them
-  stunfs disk repair --all         clears away what crashes left";
+  stunfs ctl /mnt/thin status    # who is held now, and until when
+  fstrim /mnt/thin               # hands free grains back to the pool
+  stunfs disk down /mnt/thin     # also in the middle of a stall
+  stunfs disk list               # all disks of this machine, and what is wrong with them
+  stunfs disk repair --all       # clears away what crashes left";
 
 /// `stunfs disk`
 #[derive(Debug, Args)]
@@ -267,9 +267,11 @@ fn show(name: Option<&Path>, json: bool) -> anyhow::Result<u8> {
 
 fn list(json: bool) -> anyhow::Result<u8> {
     let disks = disk::list()?;
+    // As `disk status` says it of one disk.
+    let code = if disks.iter().all(|found| found.faults.is_empty()) { FINE } else { UNAVAILABLE };
     if json {
         output::print_json(&disks)?;
-        return Ok(FINE);
+        return Ok(code);
     }
     let mut table = TextTable::new(["DISK", "USABLE AT", "DEVICE", "FS", "SIZE", "POOL", "STATE"]);
     for found in &disks {
@@ -282,7 +284,7 @@ fn list(json: bool) -> anyhow::Result<u8> {
         table.row(cells);
     }
     output::print(&table.text())?;
-    Ok(FINE)
+    Ok(code)
 }
 
 fn state(found: &ListedDisk) -> String {

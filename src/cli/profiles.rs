@@ -13,12 +13,14 @@ use stunfs::internal::settings::{Opt, Settings};
 
 use super::exit::FINE;
 use super::output::{self, TextTable};
+use super::suggest::Suggested;
 use super::volume_args;
 
 /// `stunfs profiles`
 #[derive(Debug, Args)]
 pub(crate) struct ProfilesArgs {
     /// A profile, or the path of a profile's file
+    #[arg(hide_possible_values = true, value_parser = Suggested::new(profiles::names()))]
     name: Option<String>,
     /// As JSON
     #[arg(long)]
@@ -54,9 +56,14 @@ fn show(profile: &Profile, json: bool) -> anyhow::Result<()> {
     if json {
         return output::print_json(&json!({ "profile": profile, "resolved": model }));
     }
-    let sources = profile.text.trim_end();
-    output::print(&format!("# {}\n{sources}\n\n# What it resolves to\n{}", profile.name, resolved(&model)))?;
+    output::print(&text(profile, &model))?;
     Ok(())
+}
+
+/// A valid profile: its file, and what it resolves to as comments.
+fn text(profile: &Profile, model: &ModelConfig) -> String {
+    let resolved: String = resolved(model).lines().map(|line| format!("# {line}\n")).collect();
+    format!("# {}\n{}\n\n# What it resolves to:\n{resolved}", profile.name, profile.text.trim_end())
 }
 
 /// Every option of the model with the value that holds, under the names of the command line.

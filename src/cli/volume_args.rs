@@ -18,6 +18,8 @@ use stunfs::internal::settings::{Env, OPTIONS, Opt, OptionSpec, Settings, ValueK
 use stunfs::internal::time::wall_now;
 use stunfs::internal::volume::VolumeOptions;
 
+use super::suggest::Suggested;
+
 /// Every volume option that was given; `-o` lists first, the others over them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct VolumeArgs {
@@ -42,6 +44,10 @@ impl Args for VolumeArgs {
 
 fn argument(spec: &OptionSpec) -> Arg {
     let argument = Arg::new(spec.name).long(spec.name).help(spec.help).help_heading(spec.group.heading());
+    let argument = match words(spec.option) {
+        Some(words) => argument.value_parser(words).hide_possible_values(true),
+        None => argument,
+    };
     match spec.kind {
         ValueKind::One => argument.value_name(spec.value).action(ArgAction::Set),
         ValueKind::Many => argument.value_name(spec.value).action(ArgAction::Append),
@@ -49,6 +55,20 @@ fn argument(spec: &OptionSpec) -> Arg {
             argument.value_name("off").num_args(0..=1).require_equals(true).default_missing_value("true")
         }
     }
+}
+
+/// The words that a shell completes; what else is allowed, and whether a word is, the settings say.
+fn words(option: Opt) -> Option<Suggested> {
+    Some(match option {
+        Opt::Profile => Suggested::new(profiles::names()),
+        Opt::OnFull => Suggested::new(["enospc", "stun", "queue:60s"]),
+        Opt::Scope => Suggested::new(["op", "volume"]),
+        Opt::Placement => Suggested::new(["packed", "direct"]),
+        Opt::Cache => Suggested::new(["through", "back", "direct"]),
+        Opt::Fallocate => Suggested::new(["ignores", "provisions"]),
+        Opt::LowLatency => Suggested::new(["auto", "off"]),
+        _ => return None,
+    })
 }
 
 /// `--lanes -1` as `--lanes=-1`: a wrong value of `lanes`, where clap would see an option `-1`.
