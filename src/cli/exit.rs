@@ -100,7 +100,7 @@ fn workload_kind(error: &WorkloadError) -> ErrorKind {
 
 const fn find_kind(error: &FindError) -> ErrorKind {
     match error {
-        FindError::Several(_) => ErrorKind::Usage,
+        FindError::Several(_) | FindError::Anothers { .. } => ErrorKind::Usage,
         FindError::None | FindError::NotFound(_) => ErrorKind::Unavailable,
     }
 }

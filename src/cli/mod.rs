@@ -11,6 +11,7 @@ mod exit;
 mod generate;
 mod helper;
 mod mount;
+mod notify;
 mod output;
 mod profiles;
 mod run;

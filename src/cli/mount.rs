@@ -16,7 +16,7 @@ use super::daemon::{self, Daemon, Lines};
 use super::exit::{FINE, SOFTWARE};
 use super::signals::Signals;
 use super::volume_args::{self, VolumeArgs};
-use super::{output, summary};
+use super::{notify, output, summary};
 
 /// `stunfs mount`
 #[derive(Debug, Args)]
@@ -105,6 +105,7 @@ fn serve(
     let mut lines = lines(&volume, &backing, seed);
     lines.notes.extend(hint.map(str::to_owned));
     tell(&lines)?;
+    notify::ready();
     let summary = volume.wait()?;
     output::tell(&summary::text(&summary));
     Ok(if panics.seen() { SOFTWARE } else { FINE })

@@ -72,6 +72,14 @@ pub enum FindError {
     /// Several run.
     #[error("{} volumes are running; name the mount point or the socket: {}", .0.len(), list(.0))]
     Several(Vec<PathBuf>),
+    /// The volume is another user's; that socket is only used if it is named, since its directory is that user's, too.
+    #[error("{mountpoint} is a volume of another user; name its socket: --socket {socket}")]
+    Anothers {
+        /// What was asked for.
+        mountpoint: PathBuf,
+        /// Where that user's volume listens.
+        socket: PathBuf,
+    },
     /// That is neither a mount point with a socket nor a socket.
     #[error("no volume listens for {0}; is it mounted? stunfs ctl needs the mount point or --socket")]
     NotFound(PathBuf),
@@ -225,10 +233,20 @@ pub(super) fn socket_in(dir: &Path, mountpoint: &Path) -> PathBuf {
 /// # Errors
 /// There is none, or more than one.
 pub fn find_socket(arg: Option<&Path>) -> Result<PathBuf, FindError> {
-    find_in(&runtime_dir(), arg)
+    find_in(&runtime_dir(), &others_runtime_dirs(), arg)
 }
 
-pub(super) fn find_in(dir: &Path, arg: Option<&Path>) -> Result<PathBuf, FindError> {
+/// Where sockets of all other users lie, as far as this user may look.
+fn others_runtime_dirs() -> Vec<PathBuf> {
+    let entries = |dir: &str| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let of_sessions = entries("/run/user").map(|dir| dir.join("stunfs"));
+    let is_ours = |dir: &PathBuf| dir.file_name().is_some_and(|name| name.as_bytes().starts_with(b"stunfs-"));
+    let temporary = entries("/tmp").filter(is_ours);
+    std::iter::once(PathBuf::from("/run/stunfs")).chain(of_sessions).chain(temporary).collect()
+}
+
+/// Looks in `dir`; if it has nothing for `arg`, `others` only tell whose volume it is.
+pub(super) fn find_in(dir: &Path, others: &[PathBuf], arg: Option<&Path>) -> Result<PathBuf, FindError> {
     let Some(arg) = arg else { return only_one(dir) };
     let by_mountpoint = socket_in(dir, arg);
     if by_mountpoint.exists() {
@@ -239,7 +257,11 @@ pub(super) fn find_in(dir: &Path, arg: Option<&Path>) -> Result<PathBuf, FindErr
     if !is_mounted(&resolve(arg)) && is_socket() {
         return Ok(arg.into());
     }
-    Err(FindError::NotFound(arg.into()))
+    let another = others.iter().map(|dir| socket_in(dir, arg)).find(|socket| fs::symlink_metadata(socket).is_ok());
+    Err(match another {
+        Some(socket) => FindError::Anothers { mountpoint: arg.into(), socket },
+        None => FindError::NotFound(arg.into()),
+    })
 }
 
 fn only_one(dir: &Path) -> Result<PathBuf, FindError> {

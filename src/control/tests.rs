@@ -500,7 +500,7 @@ fn other_users_are_refused() {
 fn sockets_are_found_by_mount_point_by_path_or_alone() {
     let setup = setup();
     let dir = setup.dir.path().join("runtime");
-    let find = |arg: Option<&str>| find_in(&dir, arg.map(Path::new));
+    let find = |arg: Option<&str>| find_in(&dir, &[], arg.map(Path::new));
     assert_eq!(find(None), Err(FindError::None));
     let target: Arc<dyn ControlHandler> = Arc::<Fake>::clone(&setup.fake);
     let place = |mountpoint: &str| socket_in(&dir, Path::new(mountpoint));
@@ -518,6 +518,21 @@ fn sockets_are_found_by_mount_point_by_path_or_alone() {
     let long = [format!("/{}/a", "x".repeat(300)), format!("/{}/b", "x".repeat(300))].map(|path| place(&path));
     assert!(long[0] != long[1] && long.iter().all(|path| path.file_name().unwrap().len() < 70));
     assert!(default_socket(Path::new("/mnt")).ends_with("stunfs/mnt.sock") || !rustix::process::geteuid().is_root());
+}
+
+/// Root was told "no volume listens" for a volume that another user runs.
+#[test]
+fn regression_a_volume_of_another_user_is_told_from_none() {
+    let setup = setup();
+    let (own, others) = (setup.dir.path().join("own"), setup.dir.path().join("others"));
+    let target: Arc<dyn ControlHandler> = Arc::<Fake>::clone(&setup.fake);
+    let theirs = ControlServer::start(&socket_in(&others, Path::new("/no/such/thin")), target).unwrap();
+    let find = |path: &str| find_in(&own, std::slice::from_ref(&others), Some(Path::new(path)));
+    let error = find("/no/such/thin").unwrap_err();
+    let FindError::Anothers { socket, .. } = &error else { panic!("{error}") };
+    assert_eq!(socket, theirs.path());
+    assert!(error.to_string().contains(&format!("--socket {}", theirs.path().display())), "{error}");
+    assert_eq!(find("/no/such/other"), Err(FindError::NotFound("/no/such/other".into())));
 }
 
 #[test]

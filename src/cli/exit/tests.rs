@@ -127,6 +127,7 @@ fn every_failure_to_talk_to_a_volume_has_its_exit_code() {
     check(table! { FindError:
         FindError::None => FindError::None => 69;
         FindError::Several(_) => FindError::Several(vec![path()]) => 2;
+        FindError::Anothers { .. } => FindError::Anothers { mountpoint: path(), socket: path() } => 2;
         FindError::NotFound(_) => FindError::NotFound(path()) => 69;
     });
 }
