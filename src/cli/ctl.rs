@@ -37,7 +37,7 @@ pub(crate) struct CtlArgs {
 
 #[derive(Debug, Subcommand)]
 enum CtlAction {
-    /// What the volume does, and who is held now
+    /// Show what the volume does, and which operations it holds
     Status {
         /// List at most this many held operations
         #[arg(long, value_name = "N", default_value_t = 20)]
@@ -64,7 +64,7 @@ enum CtlAction {
     },
     /// End the stun
     Resume,
-    /// End all injection at once and let go whoever is held
+    /// End all injection at once and let every held operation go
     Release,
     /// Hand grains that no file uses back to the pool
     Discard,

@@ -116,7 +116,7 @@ pub(crate) fn report_ready(lines: &Lines) -> anyhow::Result<()> {
 /// In the daemon: tells the process that started it what went wrong, and hands the outcome on.
 pub(crate) fn report_failure(outcome: anyhow::Result<u8>) -> anyhow::Result<u8> {
     if let Err(error) = &outcome {
-        // After the volume was usable nobody reads this any more; the log has the line, too.
+        // Once the volume was usable no process reads this any more; the log has the line, too.
         let _ = report(&DaemonReport::Failed { code: exit::code(error), message: exit::message(error) });
     }
     outcome

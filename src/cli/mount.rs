@@ -52,7 +52,7 @@ pub(crate) fn run(args: &MountArgs) -> anyhow::Result<u8> {
     if args.daemon {
         return start_daemon(args, &args.volume.settings);
     }
-    // Whoever reads the events from standard output wants nothing else in between.
+    // A program that reads the events from standard output must find nothing else there.
     let events_only = args.volume.settings.get(Opt::Events) == Some("-");
     serve(options, args.pid_file.as_deref(), |lines| {
         lines.notes.iter().for_each(output::say);
@@ -157,7 +157,7 @@ impl<'a> PidFile<'a> {
 
 impl Drop for PidFile<'_> {
     fn drop(&mut self) {
-        // Somebody else may have removed it already.
+        // The user may have removed it already.
         let _ = fs::remove_file(self.0);
     }
 }

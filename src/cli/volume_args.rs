@@ -129,8 +129,8 @@ pub(crate) fn resolve(settings: &Settings, backing: &Path, mountpoint: &Path) ->
     Ok(options)
 }
 
-/// A seed that differs from run to run: the time and the processes, mixed (SplitMix64's finisher). Whoever wants the same
-/// run again passes the seed that was printed.
+/// A seed that differs from run to run: the time and the processes, mixed (SplitMix64's finisher). A user who wants
+/// the same run again passes the seed that was printed.
 fn fresh_seed() -> u64 {
     let now = wall_now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let parent = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());

@@ -26,29 +26,29 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Why a request got no good answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens.
+    /// No process listens at the socket.
     #[error("no volume listens at {0}; is it mounted? stunfs ctl needs the mount point or --socket")]
     NotListening(PathBuf),
-    /// The socket belongs to somebody else.
+    /// The socket belongs to another user.
     #[error("{0} belongs to another user; be root or the user who runs the volume")]
     Denied(PathBuf),
     /// No answer came in time.
     #[error("the volume at {socket} gave no answer within {within:?}; it may still be at it: see stunfs ctl status")]
     TimedOut {
-        /// Who was asked.
+        /// The volume's socket.
         socket: PathBuf,
-        /// How long was waited.
+        /// How long the client waited.
         within: Duration,
     },
     /// The connection broke: the volume has ended, or has too many connections.
     #[error("the connection to {socket} broke off ({what}); the volume may have ended: see stunfs ctl status")]
     Broken {
-        /// Who was asked.
+        /// The volume's socket.
         socket: PathBuf,
-        /// How.
+        /// How the connection broke.
         what: String,
     },
-    /// The volume does not do it.
+    /// The volume refuses the request.
     #[error("{text}")]
     Refused {
         /// HTTP status.
@@ -56,17 +56,17 @@ pub enum ClientError {
         /// The volume's own line.
         text: String,
     },
-    /// This process has no means for it.
+    /// This process cannot make a connection at all.
     #[error("cannot set up a connection: {0}")]
     Local(#[from] io::Error),
 }
 
-/// An answer.
+/// The answer to a request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HttpReply {
     /// HTTP status.
     pub status: u16,
-    /// What was said; text that is no JSON comes as a string.
+    /// The body as JSON; text that is no JSON comes as a string.
     pub body: Value,
 }
 
@@ -94,10 +94,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Checks that somebody listens at `socket`.
+    /// Checks that a volume listens at `socket`.
     ///
     /// # Errors
-    /// Nobody does, or this user may not.
+    /// No volume listens there, or this user may not talk to it.
     pub fn connect(socket: &Path) -> Result<Self, ClientError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let client = Self { socket: socket.into(), within: Some(TIMEOUT), runtime };

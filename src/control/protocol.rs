@@ -114,7 +114,7 @@ pub struct HeldPage {
 pub struct HeldOp {
     /// The hold's number, as in its event later.
     pub id: u64,
-    /// Who does what to what.
+    /// The operation, its file, and the process that asked for it.
     #[serde(flatten)]
     pub op: OpRecord,
     /// When it came in.
@@ -147,7 +147,7 @@ pub struct StatusReply {
     /// The volume.
     #[serde(flatten)]
     pub status: Status,
-    /// Who is held.
+    /// The operations that are held.
     pub held: HeldPage,
 }
 

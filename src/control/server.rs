@@ -76,7 +76,7 @@ impl ControlServer {
         self.file.path()
     }
 
-    /// Admits nobody any more, removes the socket, and gives requests that are being answered until `deadline`; whether all
+    /// Accepts no more connections, removes the socket, and gives requests that are being answered until `deadline`; whether all
     /// were. Must not be called from within a [`ControlHandler`]'s method.
     pub fn stop(&mut self, deadline: Deadline) -> bool {
         self.file.remove();
@@ -133,7 +133,7 @@ impl Drop for MetricsServer {
 #[derive(Debug)]
 struct Service {
     stopping: watch::Sender<Option<Deadline>>,
-    /// Says whether everybody was answered, once the thread ends.
+    /// The thread says here, as it ends, whether every request was answered.
     done: Receiver<bool>,
 }
 
@@ -164,7 +164,7 @@ impl Service {
         };
         std::thread::Builder::new().name(name.into()).spawn(move || {
             let all_answered = runtime.block_on(server.run());
-            // Calls that are still under way keep their threads; nobody waits for them.
+            // Calls that are still under way keep their threads; the server does not wait for them.
             runtime.shutdown_background();
             let _ = ended.send(all_answered);
         })?;
@@ -255,7 +255,7 @@ where
     let _ = connection.await;
 }
 
-/// Root, and whoever runs the volume.
+/// Only root and the user who runs the volume may control it.
 fn may_control(stream: &UnixStream) -> bool {
     let own = rustix::process::geteuid().as_raw();
     stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own)

@@ -23,7 +23,7 @@ use crate::time::wait_until;
 
 /// The longest path that the kernel takes for a socket.
 const PATH_MAX: usize = 107;
-/// Who does not say within this that he is ending goes on.
+/// A volume that does not say within this time that it is ending counts as running.
 const ENDING: Duration = Duration::from_millis(500);
 /// The longest file name made of a mount point; longer ones are cut and told apart by a hash.
 const NAME_MAX: usize = 60;
@@ -104,7 +104,7 @@ pub(super) struct SocketFile {
 }
 
 impl SocketFile {
-    /// Removes the file, unless somebody else's lies there by now.
+    /// Removes the file, unless another process has put its own there.
     pub(super) fn remove(&self) {
         if identity(&self.path).is_ok_and(|now| now == self.identity) {
             // Nothing depends on its success: the next start finds a stale socket and removes it.
@@ -185,13 +185,13 @@ fn clear_stale(path: &Path) -> Result<(), ControlError> {
     fs::remove_file(path).map_err(ControlError::system("remove the stale socket", &path.display()))
 }
 
-/// Whether somebody listens. Does not wait, even if the listener is stuck with a full backlog.
+/// Whether a process listens at `path`. Does not wait, even if the listener is stuck with a full backlog.
 fn is_live(path: &Path) -> bool {
     let attempt = || connect(unix_socket()?, &SocketAddrUnix::new(path)?);
     !matches!(attempt(), Err(Errno::CONNREFUSED | Errno::NOENT))
 }
 
-/// Whether somebody listens whose volume is not mounted any more, or who says that it is ending.
+/// Whether a process listens at `path` whose volume is not mounted any more, or says that it is ending.
 pub(crate) fn is_of_an_ending_volume(path: &Path) -> bool {
     let is_socket = || fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
     if !is_socket() || !is_live(path) {
@@ -252,7 +252,7 @@ pub(super) fn find_in(dir: &Path, others: &[PathBuf], arg: Option<&Path>) -> Res
     if by_mountpoint.exists() {
         return Ok(by_mountpoint);
     }
-    // A mount point is not looked at: if its volume is stunned, whoever asks for its attributes waits.
+    // A mount point is not looked at: if its volume is stunned, a call for its attributes waits.
     let is_socket = || fs::metadata(arg).is_ok_and(|meta| meta.file_type().is_socket());
     if !is_mounted(&resolve(arg)) && is_socket() {
         return Ok(arg.into());

@@ -55,7 +55,7 @@ pub(super) struct Inner {
     pub(super) filter: Mutex<FilterOptions>,
 }
 
-/// Whoever answers questions from outside.
+/// The servers that answer questions from outside.
 #[derive(Debug, Default)]
 pub(super) struct Servers {
     pub(super) control: Option<ControlServer>,
@@ -166,7 +166,7 @@ impl Inner {
         self.guard.lock().as_ref().is_some_and(Guard::alive)
     }
 
-    /// Posts another guard if somebody killed the first; whether there is one now.
+    /// Posts another guard if the first was killed; whether there is one now.
     pub(super) fn guard_stands(&self, set: &mut FreezeSet) -> bool {
         if self.guard_alive() {
             return true;
@@ -196,7 +196,7 @@ impl Inner {
         let _ = self.guard.lock().as_ref().map(Guard::thawed);
     }
 
-    /// Something that whoever runs the volume, and whoever reads its events, must know: one line.
+    /// Tells, in one line, the user who runs the volume and the readers of its events what they must know.
     pub(super) fn warn(&self, message: String) {
         tracing::warn!("{message}");
         self.witness.log.emit(EventBody::Warning { message });
