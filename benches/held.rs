@@ -16,8 +16,8 @@ use std::time::Duration;
 use clap::Parser;
 use hdrhistogram::Histogram;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
-use stunfs::control::{Client, HttpReply};
-use stunfs::time::{Clock, Deadline, SimTime, pause};
+use stunfs::internal::control::{Client, HttpReply};
+use stunfs::internal::time::{Clock, Deadline, SimTime, pause};
 
 const BLOCK: usize = 4096;
 const STACK: usize = 64 * 1024;

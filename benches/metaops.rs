@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use stunfs::time::Clock;
+use stunfs::internal::time::Clock;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -49,7 +49,7 @@ fn timed(what: &str, names: &[PathBuf], operation: impl Fn(&Path) -> io::Result<
     for name in names {
         operation(name)?;
     }
-    let seconds = clock.now().since(stunfs::time::SimTime::ZERO).as_secs_f64();
+    let seconds = clock.now().since(stunfs::internal::time::SimTime::ZERO).as_secs_f64();
     let count = u32::try_from(names.len()).map_or(f64::INFINITY, f64::from);
     println!("{what} {:.0}", count / seconds);
     Ok(())

@@ -10,10 +10,10 @@
 
 use std::time::Duration;
 
-use stunfs::model::{Access, FileKey, Latency, Model, ModelConfig, ModelOp, Placement, Release};
-use stunfs::seed::{DrawKey, Stream};
-use stunfs::time::SimTime;
-use stunfs::units::{ByteRange, Bytes, GrainSize};
+use stunfs::internal::model::{Access, FileKey, Latency, Model, ModelConfig, ModelOp, Placement, Release};
+use stunfs::internal::seed::{DrawKey, Stream};
+use stunfs::internal::time::SimTime;
+use stunfs::internal::units::{ByteRange, Bytes, GrainSize};
 
 const MIB: u64 = 1 << 20;
 const GRAINS: u64 = 1_000_000;

@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use clap::Parser;
 use stunfs::Volume;
-use stunfs::disk::{Disk, FsKind};
-use stunfs::observe::kmsg::source::{Begin, Follower};
-use stunfs::observe::kmsg::{HungTask, What};
-use stunfs::time::{Clock, pause};
-use stunfs::units::{Bytes, parse_duration};
-use stunfs::workload::{WorkloadOptions, WorkloadReport, WriterKind, WriterOp, run};
+use stunfs::internal::disk::{Disk, FsKind};
+use stunfs::internal::observe::kmsg::source::{Begin, Follower};
+use stunfs::internal::observe::kmsg::{HungTask, What};
+use stunfs::internal::time::{Clock, pause};
+use stunfs::internal::units::{Bytes, parse_duration};
+use stunfs::internal::workload::{WorkloadOptions, WorkloadReport, WriterKind, WriterOp, run};
 
 /// Who runs, each in a directory of its own. XFS puts new directories into its (four) allocation groups in turn: churn
 /// shares the buffers of its group with the first fluentd, as many do on a node with hundreds of directories.
@@ -145,7 +145,7 @@ fn watch(duration: Duration) -> Outcome<Vec<Hung>> {
     let mut log = Follower::host(clock, Begin::Now)?;
     let mut found = Vec::new();
     loop {
-        let now = clock.now().since(stunfs::time::SimTime::ZERO);
+        let now = clock.now().since(stunfs::internal::time::SimTime::ZERO);
         if now >= duration {
             return Ok(found);
         }

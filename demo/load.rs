@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use hdrhistogram::Histogram;
-use stunfs::time::{Clock, SimTime, pause};
+use stunfs::internal::time::{Clock, SimTime, pause};
 
 /// Helpers of demo/run.sh.
 #[derive(Debug, Parser)]

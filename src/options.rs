@@ -58,6 +58,26 @@ pub struct FilterOptions {
     pub uids: Vec<u32>,
 }
 
+impl CacheMode {
+    /// The word on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Through => "through",
+            Self::Back => "back",
+            Self::Direct => "direct",
+        }
+    }
+}
+
+impl FilterOptions {
+    /// The filters as on the command line: `path=GLOB`, `comm=NAME`, `uid=N`.
+    pub fn texts(&self) -> Vec<String> {
+        let paths = self.paths.iter().map(|glob| format!("path={glob}"));
+        let comms = self.comms.iter().map(|name| format!("comm={name}"));
+        paths.chain(comms).chain(self.uids.iter().map(|uid| format!("uid={uid}"))).collect()
+    }
+}
+
 /// Everything that makes a volume.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VolumeOptions {

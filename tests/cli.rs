@@ -139,7 +139,7 @@ fn every_option_refuses_bad_input_in_one_line() {
     for (option, value, parts) in BAD_VALUES {
         refused(&["mount", "/backing", "/mountpoint", &format!("--{option}={value}")], parts);
     }
-    for spec in &stunfs::settings::OPTIONS {
+    for spec in &stunfs::internal::settings::OPTIONS {
         assert!(BAD_VALUES.iter().any(|(option, ..)| *option == spec.name), "{} is not among the cases", spec.name);
     }
 }
@@ -308,4 +308,20 @@ fn a_reader_that_goes_away_is_no_error() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
+}
+
+/// What was printed was no YAML below the profile's own file: `grain         1MiB`.
+#[test]
+fn regression_what_profiles_prints_is_a_valid_profile() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in stunfs::internal::profiles::names() {
+        let file = dir.path().join(format!("{name}.yaml"));
+        std::fs::write(&file, stdout(&run(&["profiles", name]))).unwrap();
+        let resolved = |profile: &str| {
+            let output = run(&["profiles", profile, "--json"]);
+            assert_eq!(output.status.code(), Some(0), "{profile}: {}", String::from_utf8_lossy(&output.stderr));
+            serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()["resolved"].clone()
+        };
+        assert_eq!(resolved(file.to_str().unwrap()), resolved(name));
+    }
 }

@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
-use stunfs::model::{Access, FileKey, Model, ModelConfig, ModelOp, Placement};
-use stunfs::time::SimTime;
-use stunfs::units::{ByteRange, Bytes, GrainSize};
+use stunfs::internal::model::{Access, FileKey, Model, ModelConfig, ModelOp, Placement};
+use stunfs::internal::time::SimTime;
+use stunfs::internal::units::{ByteRange, Bytes, GrainSize};
 
 /// What malloc adds to each allocation at most, on average less.
 const OVERHEAD: usize = 16;

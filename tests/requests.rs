@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use common::Mounted;
 use parking_lot::Mutex;
-use stunfs::fs::CacheMode;
-use stunfs::time::pause;
+use stunfs::internal::fs::CacheMode;
+use stunfs::internal::time::pause;
 
 /// fuser's log, and the names of the requests in it.
 #[derive(Clone, Default)]

@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use common::{Mounted, SOON, TICK, can_mount, is_mounted, is_running, mount, state_of};
 use rustix::process::{Pid, Signal, kill_process};
-use stunfs::fs::CacheMode;
-use stunfs::fuse::{Ending, MountError, UnmountOutcome, check};
-use stunfs::time::{pause, wait_until};
+use stunfs::internal::fs::CacheMode;
+use stunfs::internal::fuse::{Ending, MountError, UnmountOutcome, check};
+use stunfs::internal::time::{pause, wait_until};
 
 /// Nothing may be left of a killed daemon after this.
 const AFTER_SIGKILL: Duration = Duration::from_secs(2);
@@ -132,7 +132,7 @@ fn a_guard_that_was_killed_is_noticed_and_replaced() {
     kill_process(pid(guard.pid()), Signal::KILL).unwrap();
     assert!(wait_until(SOON, TICK, || !guard.alive()));
     fs::write(mounted.path("file"), "the volume goes on").unwrap();
-    let next = stunfs::freeze::Guard::spawn(mounted.session.mountpoint(), None).unwrap();
+    let next = stunfs::internal::freeze::Guard::spawn(mounted.session.mountpoint(), None).unwrap();
     let identity = mounted.session.identity();
     next.watch_mount(identity.connection.get(), identity.mount_id).unwrap();
     drop(next);

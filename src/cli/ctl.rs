@@ -6,17 +6,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Args, Command, Subcommand};
+use clap::{Args, Subcommand};
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
-use stunfs::control::{
-    Client, DiscardReply, GrowReply, ReleaseReply, ResumeReply, StatusReply, StunReply, find_socket,
+use serde_json::Value;
+use stunfs::internal::control::{
+    Client, Command, DiscardReply, GrowReply, OptionChanges, ReleaseReply, ResumeReply, StatusReply, StunReply,
+    WaitHeldReply, find_socket,
 };
-use stunfs::model::PoolUse;
-use stunfs::settings::{Settings, SettingsError};
-use stunfs::units::parse_duration;
+use stunfs::internal::settings::Settings;
+use stunfs::internal::units::{Bytes, parse_duration};
 
-use super::exit::{FINE, UsageError};
+use super::exit::{FAILED, FINE, UsageError};
 use super::output::{self, count};
 use super::status;
 
@@ -37,7 +37,7 @@ pub(crate) struct CtlArgs {
 
 #[derive(Debug, Subcommand)]
 enum CtlAction {
-    /// What the volume does, and who is held now
+    /// Show what the volume does, and which operations it holds
     Status {
         /// List at most this many held operations
         #[arg(long, value_name = "N", default_value_t = 20)]
@@ -56,12 +56,15 @@ enum CtlAction {
     /// Stop everything on the volume
     Stun {
         /// For how long [until resume, at most --max-hold]
-        #[arg(value_name = "TIME")]
-        duration: Option<String>,
+        #[arg(value_name = "TIME", value_parser = parse_duration)]
+        duration: Option<Duration>,
+        /// Wait so long for operations that began before the stun, and say how many still run
+        #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
+        settle: Duration,
     },
     /// End the stun
     Resume,
-    /// End all injection at once and let go whoever is held
+    /// End all injection at once and let every held operation go
     Release,
     /// Hand grains that no file uses back to the pool
     Discard,
@@ -69,7 +72,16 @@ enum CtlAction {
     Grow {
         /// Size with a unit, such as 20GiB
         #[arg(value_name = "SIZE")]
-        pool: String,
+        pool: Bytes,
+    },
+    /// Wait until the volume holds at least N operations; exit code 1 if it does not
+    WaitHeld {
+        /// So many operations
+        #[arg(value_name = "N")]
+        count: u64,
+        /// Wait at most so long
+        #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
+        within: Duration,
     },
     /// Print events
     Events {
@@ -85,7 +97,7 @@ enum CtlAction {
 }
 
 /// The usage lines of the commands with the mount point in front of them, where clap leaves out what is optional.
-pub(crate) fn with_place(ctl: Command) -> Command {
+pub(crate) fn with_place(ctl: clap::Command) -> clap::Command {
     ctl.mut_subcommands(|command| {
         let names = command.get_positionals().map(ToString::to_string);
         let words = [command.get_name().to_owned(), "[OPTIONS]".to_owned()].into_iter().chain(names);
@@ -98,115 +110,136 @@ pub(crate) fn run(args: &CtlArgs) -> anyhow::Result<u8> {
     if args.socket.is_some() && args.mountpoint.is_some() {
         return Err(UsageError("name the mount point or --socket, not both".to_owned()).into());
     }
-    let body = body(&args.action)?;
+    let command = command(&args.action)?;
     let socket = find_socket(args.socket.as_deref().or(args.mountpoint.as_deref()))?;
     let client = Client::connect(&socket)?;
-    match &args.action {
-        CtlAction::Events { follow, since } => print_events(client, *since, *follow, args.json)?,
-        action => {
-            let reply = ask(client, action, &body)?;
-            if args.json { output::print_json(&reply)? } else { output::print(&text(action, reply)?).map(|_| ())? }
-        }
+    let Some(command) = command else {
+        let CtlAction::Events { follow, since } = args.action else { return Ok(FINE) };
+        return print_events(client, since, follow, args.json);
+    };
+    let reply = client.execute(&command)?;
+    let answer = Answer::read(&args.action, &reply)?;
+    if args.json {
+        output::print_json(&reply)?
+    } else {
+        output::print(&answer.text).map(|_| ())?
     }
-    Ok(FINE)
+    Ok(answer.code)
 }
 
-/// What the request says; checked here as far as that goes without the volume.
-fn body(action: &CtlAction) -> anyhow::Result<Value> {
-    Ok(match action {
-        CtlAction::Set { changes } => serde_json::to_value(self::changes(changes)?)?,
-        CtlAction::Stun { duration: Some(duration) } => json!({ "for": duration }),
-        CtlAction::Grow { pool } => json!({ "pool": pool }),
-        _ => json!({}),
-    })
+/// The command that is asked for; `None` for the stream of events, which is none. Checked as far as that goes without the
+/// volume.
+fn command(action: &CtlAction) -> anyhow::Result<Option<Command>> {
+    Ok(Some(match action {
+        CtlAction::Status { limit } => Command::Status { limit: usize::try_from(*limit)? },
+        CtlAction::Set { changes } => Command::Set(self::changes(changes)?),
+        CtlAction::Arm => Command::Arm {},
+        CtlAction::Disarm => Command::Disarm {},
+        CtlAction::Stun { duration: Some(Duration::ZERO), .. } => {
+            return Err(UsageError("a stun of 0 never begins; write a time such as 30s".to_owned()).into());
+        }
+        CtlAction::Stun { duration, settle } => Command::Stun { duration: *duration, settle: *settle },
+        CtlAction::Resume => Command::Resume {},
+        CtlAction::Release => Command::Release {},
+        CtlAction::Discard => Command::Discard {},
+        CtlAction::Grow { pool } => Command::Grow { pool: *pool },
+        CtlAction::WaitHeld { count, within } => Command::WaitHeld { count: *count, within: *within },
+        CtlAction::Stop => Command::Stop {},
+        CtlAction::Events { .. } => return Ok(None),
+    }))
 }
 
-fn changes(texts: &[String]) -> Result<Settings, SettingsError> {
+fn changes(texts: &[String]) -> anyhow::Result<OptionChanges> {
     let mut settings = Settings::new();
     for text in texts {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
         settings.set(name.trim_start_matches("--"), value)?;
     }
-    Ok(settings)
+    Ok(serde_json::from_value(serde_json::to_value(settings)?)?)
 }
 
-fn ask(client: Client, action: &CtlAction, body: &Value) -> anyhow::Result<Value> {
-    let path = match action {
-        CtlAction::Status { limit } => return Ok(client.get(&format!("/v1/status?limit={limit}"))?.ok()?),
-        CtlAction::Set { .. } => "/v1/set",
-        CtlAction::Arm => "/v1/arm",
-        CtlAction::Disarm => "/v1/disarm",
-        CtlAction::Stun { .. } => "/v1/stun",
-        CtlAction::Resume => "/v1/resume",
-        CtlAction::Release => "/v1/release",
-        CtlAction::Discard => "/v1/discard",
-        CtlAction::Grow { .. } => "/v1/grow",
-        CtlAction::Events { .. } => "/v1/events",
-        CtlAction::Stop => "/v1/stop",
-    };
-    // These answer when the last held operation is out, however long that takes.
-    let patient = matches!(action, CtlAction::Resume | CtlAction::Release | CtlAction::Grow { .. });
-    let client = if patient { client.timeout(None) } else { client };
-    Ok(client.post(path, body)?.ok()?)
+/// What the user learns: the text, and the exit code.
+#[derive(Debug)]
+struct Answer {
+    text: String,
+    code: u8,
+}
+
+impl Answer {
+    fn read(action: &CtlAction, reply: &Value) -> anyhow::Result<Self> {
+        let code = match action {
+            CtlAction::WaitHeld { .. } if !read::<WaitHeldReply>(reply)?.reached => FAILED,
+            _ => FINE,
+        };
+        Ok(Self { text: text(action, reply)?, code })
+    }
 }
 
 /// The answer for people.
-fn text(action: &CtlAction, reply: Value) -> anyhow::Result<String> {
+fn text(action: &CtlAction, reply: &Value) -> anyhow::Result<String> {
     Ok(match action {
         CtlAction::Status { .. } => status::text(&read::<StatusReply>(reply)?),
         CtlAction::Set { changes } => format!("changed: {}\n", changes.join(" ")),
         CtlAction::Arm => "injection is on\n".to_owned(),
         CtlAction::Disarm => "injection is off; what is held stays held until its time\n".to_owned(),
-        CtlAction::Stun { duration } => stun_text(duration.as_deref(), &read(reply)?),
+        CtlAction::Stun { duration, settle } => stun_text(*duration, *settle, &read(reply)?),
         CtlAction::Resume => format!("resumed, {} let go\n", count(read::<ResumeReply>(reply)?.released, "operation")),
         CtlAction::Release => {
             format!("all injection has ended, {} let go\n", count(read::<ReleaseReply>(reply)?.released, "operation"))
         }
         CtlAction::Discard => {
             let discarded = read::<DiscardReply>(reply)?;
-            format!("{} handed back, {}\n", count(discarded.grains, "grain"), pool_text(&discarded.pool))
+            format!("{} handed back, {}\n", count(discarded.grains, "grain"), status::pool_text(&discarded.pool))
         }
         CtlAction::Grow { .. } => {
             let grown = read::<GrowReply>(reply)?;
-            format!("{}; {} let go\n", pool_text(&grown.pool), count(grown.released, "operation"))
+            format!("{}; {} let go\n", status::pool_text(&grown.pool), count(grown.released, "operation"))
         }
+        CtlAction::WaitHeld { .. } => wait_held_text(&read(reply)?),
         CtlAction::Stop => "the volume is ending\n".to_owned(),
         CtlAction::Events { .. } => String::new(),
     })
 }
 
-fn read<T: DeserializeOwned>(reply: Value) -> anyhow::Result<T> {
-    serde_json::from_value(reply).context("the volume's answer is not understood; is it of another version?")
+fn read<T: DeserializeOwned>(reply: &Value) -> anyhow::Result<T> {
+    T::deserialize(reply).context("the volume's answer is not understood; is it of another version?")
 }
 
-fn stun_text(duration: Option<&str>, reply: &StunReply) -> String {
+fn stun_text(duration: Option<Duration>, settle: Duration, reply: &StunReply) -> String {
     // Rounded to tenths of a second: it began a moment ago.
     let limit = Duration::from_millis(reply.for_us.saturating_add(50_000) / 100_000 * 100);
-    let is_cut = |asked: &str| parse_duration(asked).is_ok_and(|asked| asked > limit + Duration::from_secs(1));
+    let is_cut = |asked: Duration| asked > limit + settle + Duration::from_secs(1);
     let limit = output::time(limit);
-    match duration {
+    let mut text = match duration {
         Some(asked) if is_cut(asked) => {
             format!("stunned for {limit}, which is all that --max-hold allows; 'stunfs ctl resume' ends it earlier\n")
         }
-        Some(asked) => format!("stunned for {asked}; 'stunfs ctl resume' ends it earlier\n"),
+        Some(asked) => {
+            let asked = humantime::format_duration(asked);
+            format!("stunned for {asked}; 'stunfs ctl resume' ends it earlier\n")
+        }
         None => format!("stunned until 'stunfs ctl resume', at most for {limit} (--max-hold)\n"),
+    };
+    if reply.still_running > 0 {
+        let running = count(reply.still_running, "operation");
+        let settle = humantime::format_duration(settle);
+        text.push_str(&format!("{running} that began before the stun still ran {settle} later\n"));
     }
+    text
 }
 
-/// `pool 1 GiB of 2 GiB`
-pub(super) fn pool_text(pool: &PoolUse) -> String {
-    let used = output::size(pool.used_bytes);
-    pool.size_bytes
-        .map_or_else(|| format!("{used} provisioned"), |size| format!("pool {used} of {}", output::size(size)))
+fn wait_held_text(reply: &WaitHeldReply) -> String {
+    let held = count(reply.held, "operation");
+    if reply.reached { format!("{held} held\n") } else { format!("only {held} held when the time was over\n") }
 }
 
-fn print_events(client: Client, since: u64, follow: bool, json: bool) -> anyhow::Result<()> {
+fn print_events(client: Client, since: u64, follow: bool, json: bool) -> anyhow::Result<u8> {
     for line in client.events(since, follow)? {
         let line = line?;
         let line = if json { line } else { status::event_line(&line) };
         if !output::print(&format!("{line}\n"))? {
-            return Ok(());
+            break;
         }
     }
-    Ok(())
+    Ok(FINE)
 }

@@ -10,10 +10,9 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use stunfs::settings::{Opt, Settings};
+use stunfs::internal::settings::{Opt, Settings};
 
 use super::exit::{self, ErrorWithCode, SOFTWARE, UsageError};
-use super::mount::Lines;
 
 /// What is to run in the background.
 #[derive(Debug)]
@@ -23,6 +22,14 @@ pub(crate) struct Daemon<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) log: Option<&'a Path>,
     pub(crate) pid_file: Option<&'a Path>,
+}
+
+/// What the user is told once a volume is usable.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    pub(crate) notes: Vec<String>,
+    pub(crate) ready: String,
+    pub(crate) how_to_end: String,
 }
 
 /// The daemon's one line to the process that started it.
@@ -109,7 +116,7 @@ pub(crate) fn report_ready(lines: &Lines) -> anyhow::Result<()> {
 /// In the daemon: tells the process that started it what went wrong, and hands the outcome on.
 pub(crate) fn report_failure(outcome: anyhow::Result<u8>) -> anyhow::Result<u8> {
     if let Err(error) = &outcome {
-        // After the volume was usable nobody reads this any more; the log has the line, too.
+        // Once the volume was usable no process reads this any more; the log has the line, too.
         let _ = report(&DaemonReport::Failed { code: exit::code(error), message: exit::message(error) });
     }
     outcome

@@ -8,16 +8,16 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use stunfs::control::{Client, StatusReply};
-use stunfs::disk::{self, DiskRecord, DiskSpec, Fault, FsKind, ListedDisk, Sector, Started, Up};
-use stunfs::settings::{Opt, Settings};
-use stunfs::units::Bytes;
+use stunfs::internal::control::{Client, StatusReply};
+use stunfs::internal::disk::{self, DiskRecord, DiskSpec, Fault, FsKind, ListedDisk, Sector, Started, Up};
+use stunfs::internal::settings::{Opt, Settings};
+use stunfs::internal::units::Bytes;
 
 use super::daemon::Daemon;
 use super::exit::{FINE, UNAVAILABLE, UsageError};
 use super::output::{self, TextTable, size};
+use super::status;
 use super::volume_args::{self, VolumeArgs};
-use super::{ctl, status};
 
 /// A volume that stands still gives no status.
 const STATUS_LIMIT: Duration = Duration::from_secs(3);
@@ -25,11 +25,11 @@ const STATUS_LIMIT: Duration = Duration::from_secs(3);
 const EXAMPLES: &str = "\
 Examples:
   stunfs disk up /srv/thin --size 500GiB --fs xfs --mount /mnt/thin --profile vmware-thin
-  stunfs ctl /mnt/thin status      who is held now, and until when
-  fstrim /mnt/thin                 hands free grains back to the pool
-  stunfs disk down /mnt/thin       also in the middle of a stall
-  stunfs disk list                 all disks of this machine, and what is wrong with them
-  stunfs disk repair --all         clears away what crashes left";
+  stunfs ctl /mnt/thin status    # who is held now, and until when
+  fstrim /mnt/thin               # hands free grains back to the pool
+  stunfs disk down /mnt/thin     # also in the middle of a stall
+  stunfs disk list               # all disks of this machine, and what is wrong with them
+  stunfs disk repair --all       # clears away what crashes left";
 
 /// `stunfs disk`
 #[derive(Debug, Args)]
@@ -125,7 +125,7 @@ fn up(args: &UpArgs) -> anyhow::Result<u8> {
     let settings = settings(&args.volume.settings)?;
     let armed = args.volume.settings.get(Opt::Disarmed) != Some("true");
     let options = volume_args::resolve(&settings, &args.place, Path::new("/run/stunfs"))?;
-    let hint = volume_args::hint(&stunfs::model::ModelConfig { armed, ..options.model });
+    let hint = volume_args::hint(&stunfs::internal::model::ModelConfig { armed, ..options.model });
     let mut notes: Vec<String> = hint.map(str::to_owned).into_iter().collect();
     let mut seed = None;
     let up = disk::up(&spec(args), armed, |record| {
@@ -177,7 +177,7 @@ fn start(
     record: &DiskRecord,
     settings: &Settings,
     log: Option<&Path>,
-) -> anyhow::Result<(Vec<String>, stunfs::control::Status)> {
+) -> anyhow::Result<(Vec<String>, stunfs::internal::control::Status)> {
     let control = record.control.to_str().context("the mount point is not UTF-8")?;
     let settings = settings.clone().with(Opt::Control, control);
     let daemon =
@@ -267,9 +267,11 @@ fn show(name: Option<&Path>, json: bool) -> anyhow::Result<u8> {
 
 fn list(json: bool) -> anyhow::Result<u8> {
     let disks = disk::list()?;
+    // As `disk status` says it of one disk.
+    let code = if disks.iter().all(|found| found.faults.is_empty()) { FINE } else { UNAVAILABLE };
     if json {
         output::print_json(&disks)?;
-        return Ok(FINE);
+        return Ok(code);
     }
     let mut table = TextTable::new(["DISK", "USABLE AT", "DEVICE", "FS", "SIZE", "POOL", "STATE"]);
     for found in &disks {
@@ -277,12 +279,12 @@ fn list(json: bool) -> anyhow::Result<u8> {
         let device = disk.device_path().map_or_else(|| "-".to_owned(), |path| path.display().to_string());
         let healthy = found.faults.is_empty() && !found.busy;
         let pool = if healthy { volume_status(disk).ok() } else { None };
-        let pool = pool.map_or_else(|| "?".to_owned(), |reply| ctl::pool_text(&reply.status.pool));
+        let pool = pool.map_or_else(|| "?".to_owned(), |reply| status::pool_text(&reply.status.pool));
         let cells = [disk.id.clone(), place(disk), device, disk.fs.to_string(), size(disk.size.0), pool, state(found)];
         table.row(cells);
     }
     output::print(&table.text())?;
-    Ok(FINE)
+    Ok(code)
 }
 
 fn state(found: &ListedDisk) -> String {

@@ -1,4 +1,4 @@
-//! Errors to exit codes and to the one line that the user reads. The only place that does so.
+//! Errors to the one line that the user reads, and to an exit code: each is of an [`ErrorKind`], which has the code.
 //!
 //! Must not know: what was run. Invariant: an error is one line, and its code is 2 or one of sysexits (1 is left for expectations that fail).
 
@@ -6,10 +6,10 @@ use std::fmt::Write;
 use std::io;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind as ClapKind};
-use stunfs::control::{ClientError, FindError};
-use stunfs::settings::{SettingsError, nearest};
-use stunfs::volume::{ErrorKind, VolumeError};
-use stunfs::workload::WorkloadError;
+use stunfs::internal::control::{ClientError, FindError};
+use stunfs::internal::settings::{SettingsError, nearest};
+use stunfs::internal::volume::{ErrorKind, VolumeError};
+use stunfs::internal::workload::WorkloadError;
 
 use super::output;
 
@@ -17,20 +17,10 @@ use super::output;
 pub(crate) const FINE: u8 = 0;
 /// An expectation failed.
 pub(crate) const FAILED: u8 = 1;
-/// The command line, or an option in it, is wrong.
-pub(crate) const USAGE: u8 = 2;
 /// Something that is needed is missing.
-pub(crate) const UNAVAILABLE: u8 = 69;
+pub(crate) const UNAVAILABLE: u8 = ErrorKind::Unavailable.exit_code();
 /// A bug.
-pub(crate) const SOFTWARE: u8 = 70;
-/// The system refused a resource.
-pub(crate) const OS: u8 = 71;
-/// A file cannot be made.
-pub(crate) const CANT_CREATE: u8 = 73;
-/// Reading or writing failed.
-pub(crate) const IO: u8 = 74;
-/// Rights are missing.
-pub(crate) const NO_PERMISSION: u8 = 77;
+pub(crate) const SOFTWARE: u8 = ErrorKind::Software.exit_code();
 
 /// What is wrong with the command line, beyond what clap and the settings find.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +52,7 @@ pub(crate) fn finish(outcome: anyhow::Result<u8>) -> u8 {
 /// Help and version are no errors. A reader that went away is none either.
 fn show_help(error: &clap::Error) -> u8 {
     match error.print() {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => IO,
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ErrorKind::Io.exit_code(),
         _ => FINE,
     }
 }
@@ -82,62 +72,58 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
 }
 
 fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
+    match error.downcast_ref::<ErrorWithCode>() {
+        Some(error) => Some(error.code),
+        None => kind_of(error).map(ErrorKind::exit_code),
+    }
+}
+
+fn kind_of(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
     if error.is::<clap::Error>() || error.is::<SettingsError>() || error.is::<UsageError>() {
-        return Some(USAGE);
+        return Some(ErrorKind::Usage);
     }
-    if let Some(error) = error.downcast_ref::<ErrorWithCode>() {
-        return Some(error.code);
-    }
-    let volume = error.downcast_ref::<VolumeError>().map(volume_code);
-    let client = error.downcast_ref::<ClientError>().map(client_code);
-    let find = error.downcast_ref::<FindError>().map(find_code);
-    let file = error.downcast_ref::<io::Error>().map(io_code);
-    let workload = error.downcast_ref::<WorkloadError>().map(workload_code);
+    let volume = error.downcast_ref::<VolumeError>().map(VolumeError::kind);
+    let client = error.downcast_ref::<ClientError>().map(client_kind);
+    let find = error.downcast_ref::<FindError>().map(find_kind);
+    let file = error.downcast_ref::<io::Error>().map(io_kind);
+    let workload = error.downcast_ref::<WorkloadError>().map(workload_kind);
     volume.or(client).or(find).or(file).or(workload)
 }
 
-fn workload_code(error: &WorkloadError) -> u8 {
+fn workload_kind(error: &WorkloadError) -> ErrorKind {
     match error {
-        WorkloadError::Options(_) => USAGE,
-        WorkloadError::Directory { cause, .. } => io_code(cause),
-        WorkloadError::Thread(_) => OS,
+        WorkloadError::Options(_) => ErrorKind::Usage,
+        WorkloadError::Directory { cause, .. } => io_kind(cause),
+        WorkloadError::Thread(_) => ErrorKind::Os,
     }
 }
 
-const fn find_code(error: &FindError) -> u8 {
+const fn find_kind(error: &FindError) -> ErrorKind {
     match error {
-        FindError::Several(_) => USAGE,
-        FindError::None | FindError::NotFound(_) => UNAVAILABLE,
+        FindError::Several(_) | FindError::Anothers { .. } => ErrorKind::Usage,
+        FindError::None | FindError::NotFound(_) => ErrorKind::Unavailable,
     }
 }
 
-fn volume_code(error: &VolumeError) -> u8 {
+const fn client_kind(error: &ClientError) -> ErrorKind {
+    match error {
+        ClientError::Refused { status: 403, .. } | ClientError::Denied(_) => ErrorKind::NoPermission,
+        // What was asked is wrong, or does not go with the volume's state.
+        ClientError::Refused { status: 400..=499, .. } => ErrorKind::Usage,
+        ClientError::Refused { status: 500, .. } => ErrorKind::Software,
+        ClientError::NotListening(_) | ClientError::TimedOut { .. } | ClientError::Refused { .. } => {
+            ErrorKind::Unavailable
+        }
+        ClientError::Broken { .. } => ErrorKind::Io,
+        ClientError::Local(_) => ErrorKind::Os,
+    }
+}
+
+fn io_kind(error: &io::Error) -> ErrorKind {
     match error.kind() {
-        ErrorKind::Usage => USAGE,
-        ErrorKind::Unavailable => UNAVAILABLE,
-        ErrorKind::Software => SOFTWARE,
-        ErrorKind::Os => OS,
-        ErrorKind::CantCreate => CANT_CREATE,
-        ErrorKind::Io => IO,
-        ErrorKind::NoPermission => NO_PERMISSION,
-    }
-}
-
-const fn client_code(error: &ClientError) -> u8 {
-    match error {
-        ClientError::Refused { status: 400, .. } => USAGE,
-        ClientError::NotListening(_) | ClientError::TimedOut { .. } | ClientError::Refused { .. } => UNAVAILABLE,
-        ClientError::Denied(_) => NO_PERMISSION,
-        ClientError::Broken { .. } => IO,
-        ClientError::Local(_) => OS,
-    }
-}
-
-fn io_code(error: &io::Error) -> u8 {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => NO_PERMISSION,
-        io::ErrorKind::AlreadyExists => CANT_CREATE,
-        _ => IO,
+        io::ErrorKind::PermissionDenied => ErrorKind::NoPermission,
+        io::ErrorKind::AlreadyExists => ErrorKind::CantCreate,
+        _ => ErrorKind::Io,
     }
 }
 
@@ -183,3 +169,6 @@ fn invalid(error: &clap::Error) -> Option<&str> {
         _ => None,
     })
 }
+
+#[cfg(test)]
+mod tests;

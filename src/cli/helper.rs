@@ -1,6 +1,6 @@
 //! The mount helper: `mount -t fuse.stunfs`, fstab and systemd end up here.
 //!
-//! Must not know: how a volume works. Invariant: what mount(8) passes on for everybody's sake is never an error.
+//! Must not know: how a volume works. Invariant: an option that mount(8) passes to every helper is never an error.
 //!
 //! mount(8) calls `mount.fuse.stunfs SOURCE TARGET [-sfnv] [-N NAMESPACE] [-o OPTIONS] [-t TYPE]`; libfuse's `mount.fuse3`
 //! calls `stunfs SOURCE TARGET -o OPTIONS`, without a sub-command.
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use rustix::mount::{MountFlags, mount_remount};
-use stunfs::settings::{Opt, Settings, parse_mount_options};
+use stunfs::internal::settings::{Opt, Settings, parse_mount_options};
 
 use super::daemon::Daemon;
 use super::exit::{FINE, UsageError};

@@ -11,11 +11,13 @@ mod exit;
 mod generate;
 mod helper;
 mod mount;
+mod notify;
 mod output;
 mod profiles;
 mod run;
 mod signals;
 mod status;
+mod suggest;
 mod summary;
 mod volume_args;
 mod write;
@@ -42,10 +44,10 @@ Examples:
   stunfs run --profile vmware-thin -- sh -c 'tar cf $STUNFS_MOUNT/etc.tar /etc'
   stunfs mount /srv/data /mnt/thin --profile incident --pool 10GiB --daemon
   stunfs disk up /srv/thin --size 500GiB --mount /mnt/disk --profile vmware-thin
-  stunfs ctl /mnt/thin status       who is held now, and until when
-  stunfs ctl /mnt/thin stun 30s     everything on the volume stops for 30 s
-  stunfs profiles                   the storage that can be imitated
-  stunfs doctor                     can this machine run it, and how to mend it";
+  stunfs ctl /mnt/thin status     # who is held now, and until when
+  stunfs ctl /mnt/thin stun 30s   # everything on the volume stops for 30 s
+  stunfs profiles                 # the storage that can be imitated
+  stunfs doctor                   # can this machine run it, and how to mend it";
 
 #[derive(Debug, Parser)]
 #[command(name = "stunfs", version, about = "Imitates thin-provisioned storage", long_about = ABOUT)]
@@ -118,5 +120,47 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::MountHelper { args } => helper::run(helper::MountCall::by_mount(args)),
         Command::Completions(args) => generate::completions(&args),
         Command::Man(args) => generate::man(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All commands, and those below them.
+    fn all(command: &clap::Command) -> Vec<&clap::Command> {
+        std::iter::once(command).chain(command.get_subcommands().flat_map(all)).collect()
+    }
+
+    /// Lines such as `stunfs ctl /mnt/thin status    who is held now` were no commands.
+    #[test]
+    fn regression_the_examples_in_help_and_man_pages_can_be_pasted() {
+        let command = command();
+        let texts = all(&command).into_iter().filter_map(|command| command.get_after_help()).map(ToString::to_string);
+        let lines: Vec<String> = texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+        let examples: Vec<_> = lines.iter().filter(|line| line.starts_with("  stunfs ")).collect();
+        assert!(examples.len() > 10, "{examples:?}");
+        for example in examples {
+            let words = example.split(" #").next().unwrap_or_default().split_whitespace().map(OsString::from);
+            assert!(parse(words.collect()).is_ok(), "{example}");
+        }
+    }
+
+    #[test]
+    fn values_are_completed() {
+        let command = command();
+        let values = |path: &[&str], argument: &str| -> Vec<String> {
+            let found = path.iter().fold(&command, |command, name| command.find_subcommand(name).unwrap());
+            let argument = found.get_arguments().find(|it| it.get_id() == argument).unwrap();
+            argument.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect()
+        };
+        assert!(values(&["mount"], "profile").contains(&"vmware-thin".to_owned()));
+        assert_eq!(values(&["run"], "on-full"), ["enospc", "stun", "queue:60s"]);
+        assert_eq!(values(&["disk", "up"], "cache"), ["through", "back", "direct"]);
+        assert_eq!(values(&["write"], "kind"), ["fluentd", "logger", "churn", "reader", "backup"]);
+        assert!(values(&["profiles"], "name").contains(&"incident".to_owned()));
+        // They are suggestions: a file is a profile, too, and the settings say what is wrong with a value.
+        let parsed = parse(["stunfs", "mount", "/b", "/m", "--on-full", "queue:5s"].map(OsString::from).to_vec());
+        assert!(parsed.is_ok());
     }
 }

@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 use signal_hook::consts::SIGINT;
-use stunfs::model::Placement;
-use stunfs::settings::{Opt, Settings};
-use stunfs::volume::{Panics, Stop, Stopper, Volume, VolumeOptions};
+use stunfs::internal::model::Placement;
+use stunfs::internal::settings::{Opt, Settings};
+use stunfs::internal::volume::{Panics, Stop, Stopper, Volume, VolumeOptions};
 
-use super::daemon::{self, Daemon};
+use super::daemon::{self, Daemon, Lines};
 use super::exit::{FINE, SOFTWARE};
 use super::signals::Signals;
 use super::volume_args::{self, VolumeArgs};
-use super::{output, summary};
+use super::{notify, output, summary};
 
 /// `stunfs mount`
 #[derive(Debug, Args)]
@@ -52,7 +52,7 @@ pub(crate) fn run(args: &MountArgs) -> anyhow::Result<u8> {
     if args.daemon {
         return start_daemon(args, &args.volume.settings);
     }
-    // Whoever reads the events from standard output wants nothing else in between.
+    // A program that reads the events from standard output must find nothing else there.
     let events_only = args.volume.settings.get(Opt::Events) == Some("-");
     serve(options, args.pid_file.as_deref(), |lines| {
         lines.notes.iter().for_each(output::say);
@@ -86,14 +86,6 @@ fn serve_detached(args: &MountArgs) -> anyhow::Result<u8> {
     serve(options, pid_file.as_deref(), daemon::report_ready)
 }
 
-/// What the user is told once a volume is usable.
-#[derive(Debug)]
-pub(crate) struct Lines {
-    pub(crate) notes: Vec<String>,
-    pub(crate) ready: String,
-    pub(crate) how_to_end: String,
-}
-
 /// Mounts, tells, and waits for the end.
 fn serve(
     options: VolumeOptions,
@@ -113,6 +105,7 @@ fn serve(
     let mut lines = lines(&volume, &backing, seed);
     lines.notes.extend(hint.map(str::to_owned));
     tell(&lines)?;
+    notify::ready();
     let summary = volume.wait()?;
     output::tell(&summary::text(&summary));
     Ok(if panics.seen() { SOFTWARE } else { FINE })
@@ -164,7 +157,7 @@ impl<'a> PidFile<'a> {
 
 impl Drop for PidFile<'_> {
     fn drop(&mut self) {
-        // Somebody else may have removed it already.
+        // The user may have removed it already.
         let _ = fs::remove_file(self.0);
     }
 }

@@ -10,16 +10,16 @@ use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
 /// Diagnostics go to standard error; `STUNFS_LOG` says how much (`warn` unless told otherwise, without fuser's complaints of
-/// replies that nobody takes any more: that is how an aborted connection ends).
+/// replies that the kernel does not take any more: an aborted connection ends so).
 pub(crate) fn start_log() {
     let filter = EnvFilter::try_from_env("STUNFS_LOG").unwrap_or_else(|_| EnvFilter::new("warn,fuser::reply=off"));
     // Fails only if a log has been started already.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
-    // Of what cannot be written nobody is told: that would be a panic where standard error is a pipe without a reader.
+    // A line that cannot be written is not reported: where standard error is a pipe without a reader that would panic.
     let _ = log.with_ansi(io::stderr().is_terminal()).log_internal_errors(false).try_init();
 }
 
-/// Writes `text` to standard output; whether somebody still reads it.
+/// Writes `text` to standard output; false if its reader has gone.
 pub(crate) fn print(text: &str) -> anyhow::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -29,7 +29,7 @@ pub(crate) fn print(text: &str) -> anyhow::Result<bool> {
     }
 }
 
-/// Writes `text` to standard error. Nobody may be left to read it: `2>&1 | head` is no reason to fail.
+/// Writes `text` to standard error. Its reader may have gone: `2>&1 | head` is no reason to fail.
 pub(crate) fn tell(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }

@@ -7,18 +7,20 @@ use std::path::Path;
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-use stunfs::model::{ModelConfig, OnFull, StunTrigger};
-use stunfs::profiles::{self, Profile};
-use stunfs::settings::{Opt, Settings};
+use stunfs::internal::model::{ModelConfig, StunTrigger};
+use stunfs::internal::profiles::{self, Profile};
+use stunfs::internal::settings::{Opt, Settings};
 
 use super::exit::FINE;
 use super::output::{self, TextTable};
+use super::suggest::Suggested;
 use super::volume_args;
 
 /// `stunfs profiles`
 #[derive(Debug, Args)]
 pub(crate) struct ProfilesArgs {
     /// A profile, or the path of a profile's file
+    #[arg(hide_possible_values = true, value_parser = Suggested::new(profiles::names()))]
     name: Option<String>,
     /// As JSON
     #[arg(long)]
@@ -54,9 +56,14 @@ fn show(profile: &Profile, json: bool) -> anyhow::Result<()> {
     if json {
         return output::print_json(&json!({ "profile": profile, "resolved": model }));
     }
-    let sources = profile.text.trim_end();
-    output::print(&format!("# {}\n{sources}\n\n# What it resolves to\n{}", profile.name, resolved(&model)))?;
+    output::print(&text(profile, &model))?;
     Ok(())
+}
+
+/// A valid profile: its file, and what it resolves to as comments.
+fn text(profile: &Profile, model: &ModelConfig) -> String {
+    let resolved: String = resolved(model).lines().map(|line| format!("# {line}\n")).collect();
+    format!("# {}\n{}\n\n# What it resolves to:\n{resolved}", profile.name, profile.text.trim_end())
 }
 
 /// Every option of the model with the value that holds, under the names of the command line.
@@ -81,7 +88,7 @@ fn values(model: &ModelConfig) -> Vec<(Opt, String)> {
         (Opt::Scope, word(&model.scope)),
         (Opt::Pool, or_none(model.pool.as_ref())),
         (Opt::VirtualSize, or_none(model.virtual_size.as_ref())),
-        (Opt::OnFull, on_full(model.on_full)),
+        (Opt::OnFull, model.on_full.to_string()),
         (Opt::LowWater, format!("{}%", model.low_water_percent)),
         (Opt::Thick, model.thick.to_string()),
         (Opt::Cold, model.cold.to_string()),
@@ -100,13 +107,6 @@ fn or_none<T: ToString>(value: Option<&T>) -> String {
 /// The word that an enumeration has in files.
 fn word(value: &impl Serialize) -> String {
     serde_norway::to_string(value).unwrap_or_default().trim().to_owned()
-}
-
-fn on_full(policy: OnFull) -> String {
-    match policy {
-        OnFull::Queue(wait) => format!("queue:{}", output::time(wait)),
-        OnFull::Enospc | OnFull::Stun => word(&policy),
-    }
 }
 
 fn stun_text(stun: &StunTrigger) -> String {

@@ -16,10 +16,10 @@ use clap::Args;
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use signal_hook::consts::SIGINT;
-use stunfs::disk::{Disk, DiskSpec, FsKind};
-use stunfs::settings::{Opt, Settings};
-use stunfs::units::Bytes;
-use stunfs::volume::{Panics, Stop, Stopper, Summary, Volume, VolumeError, VolumeOptions};
+use stunfs::internal::disk::{Disk, DiskSpec, FsKind};
+use stunfs::internal::settings::{Opt, Settings};
+use stunfs::internal::units::Bytes;
+use stunfs::internal::volume::{Panics, Stop, Stopper, Summary, Volume, VolumeError, VolumeOptions};
 use tempfile::TempDir;
 
 use super::exit::{ErrorWithCode, FINE, SOFTWARE};

@@ -9,7 +9,7 @@ use anyhow::Context;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals as Caught};
 
-/// The signals are caught; nobody serves them yet.
+/// Signals that are caught and not yet served.
 #[derive(Debug)]
 pub(crate) struct Signals {
     caught: Caught,

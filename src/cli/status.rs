@@ -5,10 +5,10 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use stunfs::control::{HeldOp, Status, StatusReply};
-use stunfs::telemetry::event::{Event, EventBody, OpRecord, PenaltyMicros};
+use stunfs::internal::control::{HeldOp, Status, StatusReply, WaitsFor};
+use stunfs::internal::model::PoolUse;
+use stunfs::internal::telemetry::event::{Event, EventBody, OpRecord, PenaltyMicros};
 
-use super::ctl::pool_text;
 use super::output::{self, TextTable, count, micros, size};
 use super::summary::named;
 
@@ -78,6 +78,12 @@ fn injection(status: &Status) -> String {
     }
 }
 
+/// `pool 1 GiB of 2 GiB`
+pub(crate) fn pool_text(pool: &PoolUse) -> String {
+    let used = size(pool.used_bytes);
+    pool.size_bytes.map_or_else(|| format!("{used} provisioned"), |whole| format!("pool {used} of {}", size(whole)))
+}
+
 fn pool(status: &Status) -> String {
     let text = pool_text(&status.pool);
     let text = text.strip_prefix("pool ").unwrap_or(&text).to_owned();
@@ -90,18 +96,39 @@ fn pool(status: &Status) -> String {
 fn held_table(ops: &[HeldOp], now_us: u64) -> String {
     let mut table = TextTable::new(["PID", "COMMAND", "OPERATION", "PATH", "HELD FOR", "STILL", "WAITS FOR"]);
     for held in ops {
-        let left = held.until_us.map_or_else(|| "?".to_owned(), |until| micros(until.saturating_sub(now_us)));
         table.row([
             held.op.pid.to_string(),
             who(&held.op),
             what(&held.op),
             shorten(&held.op.path),
             micros(now_us.saturating_sub(held.since_us)),
-            left,
-            parts(&held.penalty),
+            left(held, now_us),
+            waits_for(held),
         ]);
     }
     table.text()
+}
+
+/// How long the operation is still held. A stun and a full pool may end earlier, but not later.
+fn left(held: &HeldOp, now_us: u64) -> String {
+    let may_end_earlier = held.waits_for.iter().any(|reason| *reason != WaitsFor::Penalty);
+    match held.until_us {
+        None => "?".to_owned(),
+        Some(until) if may_end_earlier => format!("at most {}", micros(until.saturating_sub(now_us))),
+        Some(until) => micros(until.saturating_sub(now_us)),
+    }
+}
+
+/// `stun; queue 2.5 s, latency 20 ms`: what the operation waits for, and the parts of its penalty.
+fn waits_for(held: &HeldOp) -> String {
+    let reasons = held.waits_for.iter().filter_map(|reason| match reason {
+        WaitsFor::Stun => Some("the stun's end".to_owned()),
+        WaitsFor::Space => Some("space in the pool".to_owned()),
+        WaitsFor::Penalty => None,
+    });
+    let has_penalty = held.waits_for.is_empty() || held.waits_for.contains(&WaitsFor::Penalty);
+    let penalty = has_penalty.then(|| parts(&held.penalty));
+    reasons.chain(penalty).collect::<Vec<_>>().join("; ")
 }
 
 fn who(op: &OpRecord) -> String {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use stunfs::volume::{HoldParts, Summary};
+use stunfs::internal::volume::{HoldParts, Summary};
 
 use super::output::{count, size, time};
 

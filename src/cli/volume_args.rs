@@ -11,12 +11,14 @@ use std::path::Path;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use rustix::process::{getpid, getppid};
-use stunfs::control::default_socket;
-use stunfs::model::{Latency, ModelConfig};
-use stunfs::profiles;
-use stunfs::settings::{Env, OPTIONS, Opt, OptionSpec, Settings, ValueKind, parse_mount_options};
-use stunfs::time::wall_now;
-use stunfs::volume::VolumeOptions;
+use stunfs::internal::control::default_socket;
+use stunfs::internal::model::{Latency, ModelConfig};
+use stunfs::internal::profiles;
+use stunfs::internal::settings::{Env, OPTIONS, Opt, OptionSpec, Settings, ValueKind, parse_mount_options};
+use stunfs::internal::time::wall_now;
+use stunfs::internal::volume::VolumeOptions;
+
+use super::suggest::Suggested;
 
 /// Every volume option that was given; `-o` lists first, the others over them.
 #[derive(Debug, Clone, Default)]
@@ -31,7 +33,7 @@ impl Args for VolumeArgs {
             .value_name("LIST")
             .action(ArgAction::Append)
             .help("Volume options as mount(8) takes them: first_write=20ms,pool=1GiB,ro")
-            .help_heading(stunfs::settings::Group::Mount.heading());
+            .help_heading(stunfs::internal::settings::Group::Mount.heading());
         OPTIONS.iter().fold(command, |command, spec| command.arg(argument(spec))).arg(list)
     }
 
@@ -42,6 +44,10 @@ impl Args for VolumeArgs {
 
 fn argument(spec: &OptionSpec) -> Arg {
     let argument = Arg::new(spec.name).long(spec.name).help(spec.help).help_heading(spec.group.heading());
+    let argument = match words(spec.option) {
+        Some(words) => argument.value_parser(words).hide_possible_values(true),
+        None => argument,
+    };
     match spec.kind {
         ValueKind::One => argument.value_name(spec.value).action(ArgAction::Set),
         ValueKind::Many => argument.value_name(spec.value).action(ArgAction::Append),
@@ -49,6 +55,20 @@ fn argument(spec: &OptionSpec) -> Arg {
             argument.value_name("off").num_args(0..=1).require_equals(true).default_missing_value("true")
         }
     }
+}
+
+/// The words that a shell completes; what else is allowed, and whether a word is, the settings say.
+fn words(option: Opt) -> Option<Suggested> {
+    Some(match option {
+        Opt::Profile => Suggested::new(profiles::names()),
+        Opt::OnFull => Suggested::new(["enospc", "stun", "queue:60s"]),
+        Opt::Scope => Suggested::new(["op", "volume"]),
+        Opt::Placement => Suggested::new(["packed", "direct"]),
+        Opt::Cache => Suggested::new(["through", "back", "direct"]),
+        Opt::Fallocate => Suggested::new(["ignores", "provisions"]),
+        Opt::LowLatency => Suggested::new(["auto", "off"]),
+        _ => return None,
+    })
 }
 
 /// `--lanes -1` as `--lanes=-1`: a wrong value of `lanes`, where clap would see an option `-1`.
@@ -109,8 +129,8 @@ pub(crate) fn resolve(settings: &Settings, backing: &Path, mountpoint: &Path) ->
     Ok(options)
 }
 
-/// A seed that differs from run to run: the time and the processes, mixed (SplitMix64's finisher). Whoever wants the same
-/// run again passes the seed that was printed.
+/// A seed that differs from run to run: the time and the processes, mixed (SplitMix64's finisher). A user who wants
+/// the same run again passes the seed that was printed.
 fn fresh_seed() -> u64 {
     let now = wall_now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let parent = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
@@ -119,7 +139,8 @@ fn fresh_seed() -> u64 {
     let mut mixed = u64::try_from(now.as_nanos() & u128::from(u64::MAX)).unwrap_or(0) ^ processes;
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
+    // 53 bits: what reads JSON numbers as doubles, such as jq, keeps them.
+    (mixed ^ (mixed >> 31)) >> 11
 }
 
 /// A line for users who asked for no injection at all, most likely without meaning to.
@@ -133,4 +154,16 @@ fn injects(model: &ModelConfig) -> bool {
     let none = Latency::Constant(Duration::ZERO);
     let waits = model.first_write != none || model.zeroing.is_some();
     waits || model.first_read.is_some() || model.pool.is_some() || !model.stuns.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// jq cut the printed seed, and the run could not be repeated with what it showed.
+    #[test]
+    fn regression_a_fresh_seed_survives_programs_that_read_numbers_as_doubles() {
+        assert!((0..1000).all(|_| fresh_seed() < 1 << 53));
+        assert_ne!(fresh_seed(), fresh_seed());
+    }
 }

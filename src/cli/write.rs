@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
-use stunfs::units::{ParseUnitError, parse_duration};
-use stunfs::workload::{Progress, WorkloadOptions, WorkloadReport, WriterKind, run as run_workload};
+use stunfs::internal::units::{ParseUnitError, parse_duration};
+use stunfs::internal::workload::{Progress, WorkloadOptions, WorkloadReport, WriterKind, run as run_workload};
 
 use super::exit::{FAILED, FINE};
 use super::output::{self, TextTable, count, micros};
 use super::signals::Signals;
+use super::suggest::Suggested;
 
 const EXAMPLES: &str = "\
 Workloads:
@@ -34,7 +35,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(crate) struct WriteArgs {
     /// fluentd, logger, churn, reader or backup
-    #[arg(value_name = "WORKLOAD")]
+    #[arg(value_name = "WORKLOAD", hide_possible_values = true, value_parser = Suggested::new(WriterKind::ALL.map(WriterKind::name)).of::<WriterKind>())]
     kind: WriterKind,
     /// An existing directory; files of an earlier run are gone on with
     dir: PathBuf,

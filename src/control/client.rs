@@ -18,35 +18,37 @@ use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
+use super::command::Command;
+
 /// How long a request may take unless it is told otherwise.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why a request got no good answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens.
+    /// No process listens at the socket.
     #[error("no volume listens at {0}; is it mounted? stunfs ctl needs the mount point or --socket")]
     NotListening(PathBuf),
-    /// The socket belongs to somebody else.
+    /// The socket belongs to another user.
     #[error("{0} belongs to another user; be root or the user who runs the volume")]
     Denied(PathBuf),
     /// No answer came in time.
     #[error("the volume at {socket} gave no answer within {within:?}; it may still be at it: see stunfs ctl status")]
     TimedOut {
-        /// Who was asked.
+        /// The volume's socket.
         socket: PathBuf,
-        /// How long was waited.
+        /// How long the client waited.
         within: Duration,
     },
     /// The connection broke: the volume has ended, or has too many connections.
     #[error("the connection to {socket} broke off ({what}); the volume may have ended: see stunfs ctl status")]
     Broken {
-        /// Who was asked.
+        /// The volume's socket.
         socket: PathBuf,
-        /// How.
+        /// How the connection broke.
         what: String,
     },
-    /// The volume does not do it.
+    /// The volume refuses the request.
     #[error("{text}")]
     Refused {
         /// HTTP status.
@@ -54,17 +56,17 @@ pub enum ClientError {
         /// The volume's own line.
         text: String,
     },
-    /// This process has no means for it.
+    /// This process cannot make a connection at all.
     #[error("cannot set up a connection: {0}")]
     Local(#[from] io::Error),
 }
 
-/// An answer.
+/// The answer to a request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HttpReply {
     /// HTTP status.
     pub status: u16,
-    /// What was said; text that is no JSON comes as a string.
+    /// The body as JSON; text that is no JSON comes as a string.
     pub body: Value,
 }
 
@@ -92,10 +94,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Checks that somebody listens at `socket`.
+    /// Checks that a volume listens at `socket`.
     ///
     /// # Errors
-    /// Nobody does, or this user may not.
+    /// No volume listens there, or this user may not talk to it.
     pub fn connect(socket: &Path) -> Result<Self, ClientError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let client = Self { socket: socket.into(), within: Some(TIMEOUT), runtime };
@@ -124,6 +126,21 @@ impl Client {
     /// As [`Client::get`].
     pub fn post(&self, path: &str, body: &Value) -> Result<HttpReply, ClientError> {
         self.request(Method::POST, path, body.to_string())
+    }
+
+    /// Asks the volume for `command`, and waits as long as that command may take.
+    ///
+    /// # Errors
+    /// As [`Client::get`], and a refusal.
+    pub fn execute(mut self, command: &Command) -> Result<Value, ClientError> {
+        if command.may_wait() {
+            self.within = None;
+        }
+        let (name, options) = command.write();
+        match command {
+            Command::Status { limit } => self.get(&format!("/v1/status?limit={limit}"))?.ok(),
+            _ => self.post(&format!("/v1/{name}"), &Value::Object(options))?.ok(),
+        }
     }
 
     /// The lines of `GET /v1/events`: events after number `since` (0: all that are kept), and, if `follow`, what comes.

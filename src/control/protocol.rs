@@ -1,78 +1,12 @@
-//! What is said over the control socket, and what a volume must be able to do for it.
+//! What a volume answers over the control socket.
 //!
-//! Must not know: HTTP, sockets, threads. Invariant: replies only ever grow new fields within `/v1`.
-
-use std::time::Duration;
+//! Must not know: commands, HTTP, sockets, threads. Invariant: replies only ever grow new fields within `/v1`.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::model::PoolUse;
-use crate::telemetry::event::{OpRecord, PenaltyMicros};
-use crate::telemetry::events::EventLog;
-use crate::units::{Bytes, parse_duration};
-
-/// How many held operations `status` lists unless it is told otherwise.
-pub(super) const HELD_SHOWN: usize = 100;
-/// The most that it lists.
-pub(super) const HELD_SHOWN_MAX: usize = 100_000;
-
-/// A volume, as the control socket sees it. Calls come from threads that may wait; each answers after its effect.
-pub trait ControlHandler: Send + Sync + 'static {
-    /// What the volume is and does now.
-    fn status(&self) -> Status;
-    /// The operations that are held now, the oldest first, at most `limit` of them.
-    fn held(&self, limit: usize) -> HeldPage;
-    /// Changes settings; the keys are option names with `_`. Answers with the configuration that holds now. All or nothing.
-    ///
-    /// # Errors
-    /// [`ControlRefusal::Invalid`] for an unknown option or a value that cannot be used.
-    fn set(&self, changes: Map<String, Value>) -> Result<Value, ControlRefusal>;
-    /// Switches injection on.
-    ///
-    /// # Errors
-    /// [`ControlRefusal::Conflict`] if the time limit has passed.
-    fn arm(&self) -> Result<(), ControlRefusal>;
-    /// Switches injection off. What is held stays held until its time.
-    ///
-    /// # Errors
-    /// [`ControlRefusal::Unavailable`] if the volume is ending.
-    fn disarm(&self) -> Result<(), ControlRefusal>;
-    /// Begins a stun; without a duration it lasts until `resume` or the longest allowed hold.
-    ///
-    /// # Errors
-    /// [`ControlRefusal::Conflict`] if it cannot begin now.
-    fn stun(&self, duration: Option<Duration>) -> Result<StunReply, ControlRefusal>;
-    /// Ends the stun; answers when the last operation that only the stun held is out.
-    ///
-    /// # Errors
-    /// [`ControlRefusal::Conflict`] if no stun is in force.
-    fn resume(&self) -> Result<ResumeReply, ControlRefusal>;
-    /// Ends all injection; answers when the last held reply is out.
-    ///
-    /// # Errors
-    /// [`ControlRefusal::Unavailable`] if the volume is ending.
-    fn release(&self) -> Result<ReleaseReply, ControlRefusal>;
-    /// Hands provisioned grains that no file uses back to the pool.
-    ///
-    /// # Errors
-    /// [`ControlRefusal::Unavailable`] if the volume is ending.
-    fn discard(&self) -> Result<DiscardReply, ControlRefusal>;
-    /// Gives the pool a new size.
-    ///
-    /// # Errors
-    /// [`ControlRefusal::Invalid`] or [`ControlRefusal::Conflict`] if the pool cannot have that size.
-    fn grow(&self, pool: Bytes) -> Result<GrowReply, ControlRefusal>;
-    /// The volume's events.
-    fn events(&self) -> EventLog;
-    /// The volume's metrics as OpenMetrics text.
-    fn metrics(&self) -> String;
-    /// Begins a clean end of the volume, and does not wait for it (the end includes that of the control socket).
-    ///
-    /// # Errors
-    /// [`ControlRefusal::Unavailable`] if it is ending already.
-    fn stop(&self) -> Result<(), ControlRefusal>;
-}
+use crate::telemetry::event::{OpRecord, PenaltyMicros, RunOptions};
 
 /// Why a volume does not do what it is asked. Each text is one line: what was wrong and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -119,6 +53,9 @@ pub struct Status {
     pub counters: OperationCounters,
     /// The event log.
     pub events: EventsStatus,
+    /// The options beside the model's that hold now.
+    #[serde(default)]
+    pub options: RunOptions,
     /// The configuration that holds now.
     pub config: Value,
 }
@@ -177,16 +114,31 @@ pub struct HeldPage {
 pub struct HeldOp {
     /// The hold's number, as in its event later.
     pub id: u64,
-    /// Who does what to what.
+    /// The operation, its file, and the process that asked for it.
     #[serde(flatten)]
     pub op: OpRecord,
     /// When it came in.
     pub since_us: u64,
-    /// When it will be answered; absent: when a stun ends or the pool grows, at the latest at `max_hold`.
+    /// When it will be answered as things are now. While it waits for a stun or for space, that may come earlier.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub until_us: Option<u64>,
-    /// What it waits for.
+    /// What it waits for; the last of these ends its hold.
+    #[serde(default)]
+    pub waits_for: Vec<WaitsFor>,
+    /// The parts of its penalty so far.
     pub penalty: PenaltyMicros,
+}
+
+/// What a held operation waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WaitsFor {
+    /// The time of its penalty.
+    Penalty,
+    /// Space in the pool.
+    Space,
+    /// The end of the stun.
+    Stun,
 }
 
 /// `GET /v1/status`.
@@ -195,7 +147,7 @@ pub struct StatusReply {
     /// The volume.
     #[serde(flatten)]
     pub status: Status,
-    /// Who is held.
+    /// The operations that are held.
     pub held: HeldPage,
 }
 
@@ -206,6 +158,16 @@ pub struct StunReply {
     pub until_us: u64,
     /// How long that is from now: what was asked for, or the longest hold.
     pub for_us: u64,
+    /// Operations that began before the stun and still ran when the command had waited for them as long as it may.
+    #[serde(default)]
+    pub still_running: u64,
+}
+
+/// `POST /v1/arm` and `POST /v1/disarm`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArmReply {
+    /// Whether injection is on now.
+    pub armed: bool,
 }
 
 /// `POST /v1/resume`: the stun is over.
@@ -240,58 +202,18 @@ pub struct GrowReply {
     pub released: u64,
 }
 
-/// The body of requests that say nothing.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Nothing {}
-
-/// The body of `POST /v1/stun`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct StunRequest {
-    #[serde(rename = "for")]
-    duration: Option<String>,
+/// `POST /v1/wait-held`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitHeldReply {
+    /// Operations that are held now.
+    pub held: u64,
+    /// Whether the volume held as many as were waited for.
+    pub reached: bool,
 }
 
-impl StunRequest {
-    pub(super) fn duration(&self) -> Result<Option<Duration>, ControlRefusal> {
-        let Some(text) = &self.duration else { return Ok(None) };
-        match parse_duration(text) {
-            Ok(Duration::ZERO) => {
-                Err(ControlRefusal::Invalid("for: a stun of 0 never begins; write a time such as 30s".into()))
-            }
-            Ok(duration) => Ok(Some(duration)),
-            Err(error) => Err(ControlRefusal::Invalid(format!("for: {error}"))),
-        }
-    }
-}
-
-/// The body of `POST /v1/grow`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct GrowRequest {
-    pool: String,
-}
-
-impl GrowRequest {
-    pub(super) fn size(&self) -> Result<Bytes, ControlRefusal> {
-        self.pool.parse().map_err(|error| ControlRefusal::Invalid(format!("pool: {error}")))
-    }
-}
-
-/// Option names with `_`, whichever way they were written.
-pub(super) fn option_names(changes: Map<String, Value>) -> Result<Map<String, Value>, ControlRefusal> {
-    if changes.is_empty() {
-        return Err(ControlRefusal::Invalid(
-            "nothing to set; send an object of options such as {\"first_write\":\"20ms\"}".into(),
-        ));
-    }
-    let mut named = Map::new();
-    for (key, value) in changes {
-        let name = key.trim_start_matches("--").replace('-', "_");
-        if named.insert(name, value).is_some() {
-            return Err(ControlRefusal::Invalid(format!("option '{key}' is given twice")));
-        }
-    }
-    Ok(named)
+/// `POST /v1/stop`: the end has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopReply {
+    /// Always true.
+    pub stopping: bool,
 }

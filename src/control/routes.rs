@@ -1,4 +1,4 @@
-//! What each route does: a request in, a call on the [`ControlHandler`], a reply out.
+//! What each route does: a request in, a [`Command`] to the [`ControlHandler`], a reply out.
 //!
 //! Must not know: sockets, connections. Invariant: a call that may wait runs on a thread that may wait, and every error is
 //! JSON with one line of text.
@@ -9,24 +9,26 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{FromRequest, Query, Request, State};
+use axum::extract::{FromRequest, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::protocol::{
-    ControlHandler, ControlRefusal, GrowRequest, HELD_SHOWN, HELD_SHOWN_MAX, Nothing, StatusReply, StunRequest,
-    option_names,
-};
-use super::server::Limits;
+use super::command::Command;
+use super::handler::ControlHandler;
+use super::limits::Limits;
+use super::protocol::ControlRefusal;
 use super::stream::{EventStream, Stopping};
-use crate::telemetry::metrics::CONTENT_TYPE;
+use crate::telemetry::metrics::Exposition;
 
 const EVENT_SCHEMA: &str = include_str!("../../docs/events.schema.json");
+
+/// The paths below `/v1` that are no commands.
+const READ_ONLY: [&str; 2] = ["events", "schema"];
 
 /// What every handler gets.
 pub(super) struct AppState {
@@ -37,19 +39,11 @@ pub(super) struct AppState {
 
 type SharedState = State<Arc<AppState>>;
 
-/// All routes, for the control socket.
+/// All routes, for the control socket. Every [`Command`] but `status`, which only asks, is `POST /v1/NAME`.
 pub(super) fn control(state: Arc<AppState>) -> Router {
     let router = Router::new()
         .route("/v1/status", get(status))
-        .route("/v1/set", post(set))
-        .route("/v1/arm", post(arm))
-        .route("/v1/disarm", post(disarm))
-        .route("/v1/stun", post(stun))
-        .route("/v1/resume", post(resume))
-        .route("/v1/release", post(release))
-        .route("/v1/discard", post(discard))
-        .route("/v1/grow", post(grow))
-        .route("/v1/stop", post(stop))
+        .route("/v1/{command}", post(command))
         .route("/v1/events", get(events))
         .route("/v1/schema", get(schema))
         .route("/metrics", get(metrics));
@@ -75,50 +69,35 @@ async fn status(
     State(state): SharedState,
     query: Result<Query<StatusQuery>, QueryRejection>,
 ) -> Result<Response, ApiError> {
-    let limit = query?.0.limit.unwrap_or(HELD_SHOWN);
-    if limit > HELD_SHOWN_MAX {
-        return Err(ApiError::bad(format!("limit: {limit} is too many, at most {HELD_SHOWN_MAX}")));
+    let options = query?.0.limit.map(|limit| ("limit".to_owned(), limit.into()));
+    execute(&state, Command::read("status", options.into_iter().collect())?).await
+}
+
+async fn command(
+    State(state): SharedState,
+    Path(name): Path<String>,
+    body: Result<Json<Map<String, Value>>, ApiError>,
+) -> Result<Response, ApiError> {
+    if !is_command(&name) {
+        return Err(ApiError::no_such_path(&format!("/v1/{name}")));
     }
-    answer(&state, move |target| Ok(StatusReply { status: target.status(), held: target.held(limit) })).await
+    execute(&state, Command::read(&name, body?.0)?).await
 }
 
-async fn set(State(state): SharedState, body: Json<Map<String, Value>>) -> Result<Response, ApiError> {
-    let changes = option_names(body.0)?;
-    answer(&state, move |target| target.set(changes)).await
+fn is_command(name: &str) -> bool {
+    Command::NAMES.contains(&name)
 }
 
-async fn arm(State(state): SharedState, _: Json<Nothing>) -> Result<Response, ApiError> {
-    answer(&state, |target| target.arm().map(|()| json!({"armed": true}))).await
-}
-
-async fn disarm(State(state): SharedState, _: Json<Nothing>) -> Result<Response, ApiError> {
-    answer(&state, |target| target.disarm().map(|()| json!({"armed": false}))).await
-}
-
-async fn stun(State(state): SharedState, body: Json<StunRequest>) -> Result<Response, ApiError> {
-    let duration = body.0.duration()?;
-    answer(&state, move |target| target.stun(duration)).await
-}
-
-async fn resume(State(state): SharedState, _: Json<Nothing>) -> Result<Response, ApiError> {
-    answer(&state, |target| target.resume()).await
-}
-
-async fn release(State(state): SharedState, _: Json<Nothing>) -> Result<Response, ApiError> {
-    answer(&state, |target| target.release()).await
-}
-
-async fn discard(State(state): SharedState, _: Json<Nothing>) -> Result<Response, ApiError> {
-    answer(&state, |target| target.discard()).await
-}
-
-async fn grow(State(state): SharedState, body: Json<GrowRequest>) -> Result<Response, ApiError> {
-    let size = body.0.size()?;
-    answer(&state, move |target| target.grow(size)).await
-}
-
-async fn stop(State(state): SharedState, _: Json<Nothing>) -> Result<Response, ApiError> {
-    answer(&state, |target| target.stop().map(|()| json!({"stopping": true}))).await
+/// Carries out a command where waiting is allowed, and puts the answer into JSON there, too: a long list takes a while.
+async fn execute(state: &AppState, command: Command) -> Result<Response, ApiError> {
+    let to_json = move |target: &dyn ControlHandler| {
+        let reply = target.execute(command)?;
+        let mut text = serde_json::to_vec(&reply).map_err(|error| ControlRefusal::Unavailable(error.to_string()))?;
+        text.push(b'\n');
+        Ok(text)
+    };
+    let text = blocking(state, to_json).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }
 
 #[derive(Debug, Deserialize)]
@@ -143,36 +122,25 @@ async fn schema() -> Response {
     ([(header::CONTENT_TYPE, "application/schema+json")], EVENT_SCHEMA).into_response()
 }
 
-async fn metrics(State(state): SharedState) -> Result<Response, ApiError> {
-    let text = blocking(&state, |target| Ok(target.metrics())).await?;
-    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
+async fn metrics(State(state): SharedState, headers: HeaderMap) -> Result<Response, ApiError> {
+    let form = Exposition::accepted(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()));
+    let text = blocking(&state, move |target| Ok(form.convert(target.metrics()))).await?;
+    Ok(([(header::CONTENT_TYPE, form.content_type())], text).into_response())
 }
 
 async fn not_found(request: Request) -> ApiError {
-    let path = request.uri().path().chars().take(100).collect::<String>();
-    ApiError::new(StatusCode::NOT_FOUND, format!("there is no {path}; docs/control.md lists what there is"))
+    ApiError::no_such_path(request.uri().path())
 }
 
 async fn wrong_method(request: Request) -> ApiError {
-    let text =
-        format!("{} does not go with {}; docs/control.md lists what does", request.method(), request.uri().path());
+    let path = request.uri().path();
+    // One route stands for all commands, so it also catches paths that are none.
+    let is_known = path.strip_prefix("/v1/").is_none_or(|name| is_command(name) || READ_ONLY.contains(&name));
+    if !is_known {
+        return ApiError::no_such_path(path);
+    }
+    let text = format!("{} does not go with {path}; docs/control.md lists what does", request.method());
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, text)
-}
-
-/// Calls the target where waiting is allowed, and puts what it says into JSON there, too: a long list takes a while.
-async fn answer<R, F>(state: &AppState, call: F) -> Result<Response, ApiError>
-where
-    R: Serialize,
-    F: FnOnce(&dyn ControlHandler) -> Result<R, ControlRefusal> + Send + 'static,
-{
-    let to_json = move |target: &dyn ControlHandler| {
-        let mut text =
-            serde_json::to_vec(&call(target)?).map_err(|error| ControlRefusal::Unavailable(error.to_string()))?;
-        text.push(b'\n');
-        Ok(text)
-    };
-    let text = blocking(state, to_json).await?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }
 
 fn blocking<R, F>(state: &AppState, call: F) -> impl Future<Output = Result<R, ApiError>> + use<R, F>
@@ -250,6 +218,11 @@ pub(super) struct ApiError {
 impl ApiError {
     const fn new(status: StatusCode, text: String) -> Self {
         Self { status, text }
+    }
+
+    fn no_such_path(path: &str) -> Self {
+        let path = path.chars().take(100).collect::<String>();
+        Self::new(StatusCode::NOT_FOUND, format!("there is no {path}; docs/control.md lists what there is"))
     }
 
     const fn bad(text: String) -> Self {

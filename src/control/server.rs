@@ -23,12 +23,12 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt;
 
-use super::protocol::ControlHandler;
+use super::handler::ControlHandler;
+use super::limits::Limits;
 use super::routes::{self, AppState};
 use super::socket::{Bound, ControlError, SocketFile, listen_at};
 use super::stream::Stopping;
 use crate::time::Deadline;
-use crate::units::Bytes;
 
 /// How long a dropped server waits for its requests.
 const DROP_WAIT: Duration = Duration::from_millis(500);
@@ -37,23 +37,6 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
 /// How long a refused user may take to hear it.
 const REFUSAL_WAIT: Duration = Duration::from_millis(200);
-
-/// What a server puts up with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections at a time; more are closed at once. At least 1.
-    pub connections: u32,
-    /// The largest body of a request.
-    pub body: Bytes,
-    /// How long a request's head, and then its body, may take to come in.
-    pub read: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { connections: 256, body: Bytes::mib(1), read: Duration::from_secs(10) }
-    }
-}
 
 /// A volume's control socket. Stops when it is dropped.
 #[derive(Debug)]
@@ -93,7 +76,7 @@ impl ControlServer {
         self.file.path()
     }
 
-    /// Admits nobody any more, removes the socket, and gives requests that are being answered until `deadline`; whether all
+    /// Accepts no more connections, removes the socket, and gives requests that are being answered until `deadline`; whether all
     /// were. Must not be called from within a [`ControlHandler`]'s method.
     pub fn stop(&mut self, deadline: Deadline) -> bool {
         self.file.remove();
@@ -150,7 +133,7 @@ impl Drop for MetricsServer {
 #[derive(Debug)]
 struct Service {
     stopping: watch::Sender<Option<Deadline>>,
-    /// Says whether everybody was answered, once the thread ends.
+    /// The thread says here, as it ends, whether every request was answered.
     done: Receiver<bool>,
 }
 
@@ -181,7 +164,7 @@ impl Service {
         };
         std::thread::Builder::new().name(name.into()).spawn(move || {
             let all_answered = runtime.block_on(server.run());
-            // Calls that are still under way keep their threads; nobody waits for them.
+            // Calls that are still under way keep their threads; the server does not wait for them.
             runtime.shutdown_background();
             let _ = ended.send(all_answered);
         })?;
@@ -272,7 +255,7 @@ where
     let _ = connection.await;
 }
 
-/// Root, and whoever runs the volume.
+/// Only root and the user who runs the volume may control it.
 fn may_control(stream: &UnixStream) -> bool {
     let own = rustix::process::geteuid().as_raw();
     stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own)

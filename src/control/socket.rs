@@ -23,7 +23,7 @@ use crate::time::wait_until;
 
 /// The longest path that the kernel takes for a socket.
 const PATH_MAX: usize = 107;
-/// Who does not say within this that he is ending goes on.
+/// A volume that does not say within this time that it is ending counts as running.
 const ENDING: Duration = Duration::from_millis(500);
 /// The longest file name made of a mount point; longer ones are cut and told apart by a hash.
 const NAME_MAX: usize = 60;
@@ -72,6 +72,14 @@ pub enum FindError {
     /// Several run.
     #[error("{} volumes are running; name the mount point or the socket: {}", .0.len(), list(.0))]
     Several(Vec<PathBuf>),
+    /// The volume is another user's; that socket is only used if it is named, since its directory is that user's, too.
+    #[error("{mountpoint} is a volume of another user; name its socket: --socket {socket}")]
+    Anothers {
+        /// What was asked for.
+        mountpoint: PathBuf,
+        /// Where that user's volume listens.
+        socket: PathBuf,
+    },
     /// That is neither a mount point with a socket nor a socket.
     #[error("no volume listens for {0}; is it mounted? stunfs ctl needs the mount point or --socket")]
     NotFound(PathBuf),
@@ -96,7 +104,7 @@ pub(super) struct SocketFile {
 }
 
 impl SocketFile {
-    /// Removes the file, unless somebody else's lies there by now.
+    /// Removes the file, unless another process has put its own there.
     pub(super) fn remove(&self) {
         if identity(&self.path).is_ok_and(|now| now == self.identity) {
             // Nothing depends on its success: the next start finds a stale socket and removes it.
@@ -177,13 +185,13 @@ fn clear_stale(path: &Path) -> Result<(), ControlError> {
     fs::remove_file(path).map_err(ControlError::system("remove the stale socket", &path.display()))
 }
 
-/// Whether somebody listens. Does not wait, even if the listener is stuck with a full backlog.
+/// Whether a process listens at `path`. Does not wait, even if the listener is stuck with a full backlog.
 fn is_live(path: &Path) -> bool {
     let attempt = || connect(unix_socket()?, &SocketAddrUnix::new(path)?);
     !matches!(attempt(), Err(Errno::CONNREFUSED | Errno::NOENT))
 }
 
-/// Whether somebody listens whose volume is not mounted any more, or who says that it is ending.
+/// Whether a process listens at `path` whose volume is not mounted any more, or says that it is ending.
 pub(crate) fn is_of_an_ending_volume(path: &Path) -> bool {
     let is_socket = || fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
     if !is_socket() || !is_live(path) {
@@ -225,21 +233,35 @@ pub(super) fn socket_in(dir: &Path, mountpoint: &Path) -> PathBuf {
 /// # Errors
 /// There is none, or more than one.
 pub fn find_socket(arg: Option<&Path>) -> Result<PathBuf, FindError> {
-    find_in(&runtime_dir(), arg)
+    find_in(&runtime_dir(), &others_runtime_dirs(), arg)
 }
 
-pub(super) fn find_in(dir: &Path, arg: Option<&Path>) -> Result<PathBuf, FindError> {
+/// Where sockets of all other users lie, as far as this user may look.
+fn others_runtime_dirs() -> Vec<PathBuf> {
+    let entries = |dir: &str| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let of_sessions = entries("/run/user").map(|dir| dir.join("stunfs"));
+    let is_ours = |dir: &PathBuf| dir.file_name().is_some_and(|name| name.as_bytes().starts_with(b"stunfs-"));
+    let temporary = entries("/tmp").filter(is_ours);
+    std::iter::once(PathBuf::from("/run/stunfs")).chain(of_sessions).chain(temporary).collect()
+}
+
+/// Looks in `dir`; if it has nothing for `arg`, `others` only tell whose volume it is.
+pub(super) fn find_in(dir: &Path, others: &[PathBuf], arg: Option<&Path>) -> Result<PathBuf, FindError> {
     let Some(arg) = arg else { return only_one(dir) };
     let by_mountpoint = socket_in(dir, arg);
     if by_mountpoint.exists() {
         return Ok(by_mountpoint);
     }
-    // A mount point is not looked at: if its volume is stunned, whoever asks for its attributes waits.
+    // A mount point is not looked at: if its volume is stunned, a call for its attributes waits.
     let is_socket = || fs::metadata(arg).is_ok_and(|meta| meta.file_type().is_socket());
     if !is_mounted(&resolve(arg)) && is_socket() {
         return Ok(arg.into());
     }
-    Err(FindError::NotFound(arg.into()))
+    let another = others.iter().map(|dir| socket_in(dir, arg)).find(|socket| fs::symlink_metadata(socket).is_ok());
+    Err(match another {
+        Some(socket) => FindError::Anothers { mountpoint: arg.into(), socket },
+        None => FindError::NotFound(arg.into()),
+    })
 }
 
 fn only_one(dir: &Path) -> Result<PathBuf, FindError> {

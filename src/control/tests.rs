@@ -4,7 +4,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,11 +15,10 @@ use serde_json::{Map, Value, json};
 use super::socket::{find_in, socket_in};
 use super::*;
 use crate::model::{Penalty, PoolUse, Snapshot};
-use crate::telemetry::event::{EventBody, OpKind, OpRecord};
+use crate::telemetry::event::{EventBody, OpKind, OpRecord, RunOptions};
 use crate::telemetry::events::EventLog;
 use crate::telemetry::metrics::{Metrics, Mirrored};
 use crate::time::{Clock, Deadline, wait_until};
-use crate::units::Bytes;
 
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(300);
@@ -41,9 +39,9 @@ impl Fake {
     }
 }
 
-impl ControlHandler for Fake {
-    fn status(&self) -> Status {
-        Status {
+impl Fake {
+    fn status(&self, limit: usize) -> StatusReply {
+        let status = Status {
             version: "0".into(),
             pid: 1,
             backing: "/b".into(),
@@ -58,8 +56,10 @@ impl ControlHandler for Fake {
             queue_wait_us: 0,
             counters: OperationCounters::default(),
             events: EventsStatus::default(),
+            options: RunOptions::default(),
             config: json!({"first_write": "20ms"}),
-        }
+        };
+        StatusReply { status, held: self.held(limit) }
     }
     fn held(&self, limit: usize) -> HeldPage {
         let op = OpRecord {
@@ -77,52 +77,60 @@ impl ControlHandler for Fake {
             op: op.clone(),
             since_us: id,
             until_us: Some(id + 9),
+            waits_for: vec![WaitsFor::Penalty],
             penalty: Penalty::default().into(),
         };
         HeldPage { total: self.held, waiting_for_space: 0, ops: (0..self.held).take(limit).map(one).collect() }
     }
-    fn set(&self, changes: Map<String, Value>) -> Result<Value, ControlRefusal> {
+    fn set(&self, changes: Map<String, Value>) -> Result<Reply, ControlRefusal> {
         if let Some(value) = changes.get("first_write").filter(|value| !value.is_string()) {
             return Err(ControlRefusal::Invalid(format!("first_write: {value}\nis not a time")));
         }
         self.did("set");
-        Ok(Value::Object(changes))
+        Ok(Reply::Set(Value::Object(changes)))
     }
-    fn arm(&self) -> Result<(), ControlRefusal> {
-        Err(ControlRefusal::Conflict("the time limit has passed".into()))
-    }
-    fn disarm(&self) -> Result<(), ControlRefusal> {
-        self.did("disarm");
-        Ok(())
-    }
-    fn stun(&self, duration: Option<Duration>) -> Result<StunReply, ControlRefusal> {
-        self.did(format!("stun {duration:?}"));
-        Ok(StunReply { until_us: 7, for_us: 5 })
-    }
-    fn resume(&self) -> Result<ResumeReply, ControlRefusal> {
-        panic!("a bug in the volume")
-    }
-    fn release(&self) -> Result<ReleaseReply, ControlRefusal> {
+    fn release(&self) -> Reply {
         self.did("release begins");
         let _ = self.gate.recv_timeout(LONG);
         self.did("release done");
-        Ok(ReleaseReply { released: self.held })
+        Reply::Release(ReleaseReply { released: self.held })
     }
-    fn discard(&self) -> Result<DiscardReply, ControlRefusal> {
-        Err(ControlRefusal::Unavailable("the volume is ending".into()))
-    }
-    fn grow(&self, pool: Bytes) -> Result<GrowReply, ControlRefusal> {
-        Ok(GrowReply { pool: PoolUse { size_bytes: Some(pool.0), ..PoolUse::default() }, released: 3 })
+}
+
+impl ControlHandler for Fake {
+    fn execute(&self, command: Command) -> Result<Reply, ControlRefusal> {
+        Ok(match command {
+            Command::Status { limit } => Reply::Status(Box::new(self.status(limit))),
+            Command::Set(changes) => return self.set(changes.into_inner()),
+            Command::Arm {} => return Err(ControlRefusal::Conflict("the time limit has passed".into())),
+            Command::Disarm {} => {
+                self.did("disarm");
+                Reply::Arm(ArmReply { armed: false })
+            }
+            Command::Stun { duration, .. } => {
+                self.did(format!("stun {duration:?}"));
+                Reply::Stun(StunReply { until_us: 7, for_us: 5, still_running: 0 })
+            }
+            Command::Resume {} => panic!("a bug in the volume"),
+            Command::Release {} => self.release(),
+            Command::Discard {} => return Err(ControlRefusal::Unavailable("the volume is ending".into())),
+            Command::Grow { pool } => {
+                Reply::Grow(GrowReply { pool: PoolUse { size_bytes: Some(pool.0), ..PoolUse::default() }, released: 3 })
+            }
+            Command::WaitHeld { count, .. } => {
+                Reply::WaitHeld(WaitHeldReply { held: self.held, reached: self.held >= count })
+            }
+            Command::Stop {} => {
+                self.did("stop");
+                Reply::Stop(StopReply { stopping: true })
+            }
+        })
     }
     fn events(&self) -> EventLog {
         self.log.clone()
     }
     fn metrics(&self) -> String {
         self.metrics.render(&Snapshot::default(), &Mirrored::default())
-    }
-    fn stop(&self) -> Result<(), ControlRefusal> {
-        self.did("stop");
-        Ok(())
     }
 }
 
@@ -196,13 +204,16 @@ fn every_route_answers() {
     let set = post("/v1/set", json!({"first-write": "5ms", "--on_full": "stun"})).ok().unwrap();
     assert_eq!(set, json!({"first_write": "5ms", "on_full": "stun"}));
     assert_eq!(post("/v1/disarm", json!({})).ok().unwrap(), json!({"armed": false}));
-    assert_eq!(post("/v1/stun", json!({"for": "30s"})).ok().unwrap(), json!({"until_us": 7, "for_us": 5}));
+    assert_eq!(
+        post("/v1/stun", json!({"for": "30s"})).ok().unwrap(),
+        json!({"until_us": 7, "for_us": 5, "still_running": 0})
+    );
     assert_eq!(post("/v1/stun", json!({})).status, 200);
     setup.open_gate.send(()).unwrap();
     assert_eq!(post("/v1/release", json!({})).ok().unwrap(), json!({"released": 250}));
     assert_eq!(post("/v1/grow", json!({"pool": "20GiB"})).ok().unwrap()["pool"]["size_bytes"], 20_u64 << 30);
     assert_eq!(post("/v1/stop", json!({})).ok().unwrap(), json!({"stopping": true}));
-    assert!(get("/metrics").as_str().unwrap().ends_with("# EOF\n"));
+    assert!(get("/metrics").as_str().unwrap().contains("# TYPE stunfs_operations_total counter\n"));
     assert_eq!(get("/v1/schema")["$id"], "urn:stunfs:events:1");
     let calls = ["set", "disarm", "stun Some(30s)", "stun None", "release begins", "release done", "stop"];
     assert_eq!(setup.calls(), calls);
@@ -213,8 +224,11 @@ fn every_route_is_documented() {
     let (routes, text) = (include_str!("routes.rs"), include_str!("../../docs/control.md"));
     let paths = routes.lines().filter_map(|line| line.trim().strip_prefix(".route(\"")?.split('"').next());
     let paths: Vec<_> = paths.collect();
-    assert_eq!(paths.len(), 13);
-    assert!(paths.iter().all(|path| text.contains(&format!("{path}`"))), "{paths:?}");
+    assert_eq!(paths.len(), 5);
+    let commands = Command::NAMES.iter().map(|name| format!("/v1/{name}"));
+    let paths = paths.into_iter().filter(|path| !path.contains('{')).map(str::to_owned).chain(commands);
+    let missing: Vec<_> = paths.filter(|path| !text.contains(&format!("{path}`"))).collect();
+    assert!(missing.is_empty(), "docs/control.md lacks {missing:?}");
 }
 
 #[test]
@@ -238,6 +252,11 @@ fn refusals_have_the_right_status_and_one_line() {
         ("POST", "/v1/status", json!({}), 405, "POST"),
         ("GET", "/v1/stun", json!({}), 405, "GET"),
         ("GET", "/v2/status", json!({}), 404, "/v2/status"),
+        ("GET", "/v1/nothing", json!({}), 404, "/v1/nothing"),
+        ("POST", "/v1/nothing", json!({}), 404, "/v1/nothing"),
+        ("POST", "/v1/events", json!({}), 405, "POST"),
+        ("POST", "/v1/wait-held", json!({}), 400, "count"),
+        ("POST", "/v1/stun", json!({"settle": "5"}), 400, "settle: '5' has no unit"),
         ("GET", "/v1/status?limit=100001", json!({}), 400, "limit"),
         ("GET", "/v1/status?limit=-1", json!({}), 400, "limit"),
         ("GET", "/v1/status?limt=1", json!({}), 400, "limt"),
@@ -450,14 +469,14 @@ fn of_many_that_start_at_once_one_gets_the_socket() {
 
 #[test]
 fn other_users_are_refused() {
-    if !rustix::process::geteuid().is_root() || Command::new("curl").arg("--version").output().is_err() {
+    if !rustix::process::geteuid().is_root() || std::process::Command::new("curl").arg("--version").output().is_err() {
         eprintln!("skipped: needs root, to become another user, and curl");
         return;
     }
     let setup = setup();
     let path = setup.server.path();
     let curl = || {
-        let mut curl = Command::new("curl");
+        let mut curl = std::process::Command::new("curl");
         curl.uid(65534)
             .gid(65534)
             .args(["-sS", "--max-time", "10", "--unix-socket"])
@@ -481,7 +500,7 @@ fn other_users_are_refused() {
 fn sockets_are_found_by_mount_point_by_path_or_alone() {
     let setup = setup();
     let dir = setup.dir.path().join("runtime");
-    let find = |arg: Option<&str>| find_in(&dir, arg.map(Path::new));
+    let find = |arg: Option<&str>| find_in(&dir, &[], arg.map(Path::new));
     assert_eq!(find(None), Err(FindError::None));
     let target: Arc<dyn ControlHandler> = Arc::<Fake>::clone(&setup.fake);
     let place = |mountpoint: &str| socket_in(&dir, Path::new(mountpoint));
@@ -501,6 +520,21 @@ fn sockets_are_found_by_mount_point_by_path_or_alone() {
     assert!(default_socket(Path::new("/mnt")).ends_with("stunfs/mnt.sock") || !rustix::process::geteuid().is_root());
 }
 
+/// Root was told "no volume listens" for a volume that another user runs.
+#[test]
+fn regression_a_volume_of_another_user_is_told_from_none() {
+    let setup = setup();
+    let (own, others) = (setup.dir.path().join("own"), setup.dir.path().join("others"));
+    let target: Arc<dyn ControlHandler> = Arc::<Fake>::clone(&setup.fake);
+    let theirs = ControlServer::start(&socket_in(&others, Path::new("/no/such/thin")), target).unwrap();
+    let find = |path: &str| find_in(&own, std::slice::from_ref(&others), Some(Path::new(path)));
+    let error = find("/no/such/thin").unwrap_err();
+    let FindError::Anothers { socket, .. } = &error else { panic!("{error}") };
+    assert_eq!(socket, theirs.path());
+    assert!(error.to_string().contains(&format!("--socket {}", theirs.path().display())), "{error}");
+    assert_eq!(find("/no/such/other"), Err(FindError::NotFound("/no/such/other".into())));
+}
+
 #[test]
 fn a_link_to_a_mount_point_means_the_mount_point() {
     let dir = tempfile::tempdir().unwrap();
@@ -515,14 +549,18 @@ fn the_metrics_port_serves_metrics_and_nothing_else() {
     let setup = setup();
     let target: Arc<dyn ControlHandler> = Arc::<Fake>::clone(&setup.fake);
     let mut server = MetricsServer::start("127.0.0.1:0".parse().unwrap(), Arc::clone(&target)).unwrap();
-    let ask = |line: &str| {
+    let ask_as = |line: &str, head: &str| {
         let mut stream = TcpStream::connect(server.address()).unwrap();
         stream.set_read_timeout(Some(LONG)).unwrap();
-        stream.write_all(format!("{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).unwrap();
+        let request = format!("{line} HTTP/1.1\r\nhost: x\r\n{head}connection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
         read_all(&mut stream)
     };
+    let ask = |line: &str| ask_as(line, "");
     let answer = ask("GET /metrics");
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("application/openmetrics-text"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("text/plain; version=0.0.4"), "{answer}");
+    let answer = ask_as("GET /metrics", "accept: application/openmetrics-text;version=1.0.0\r\n");
+    assert!(answer.contains("application/openmetrics-text; version=1.0.0") && answer.contains("# EOF"), "{answer}");
     assert!(ask("GET /v1/status").starts_with("HTTP/1.1 404"));
     assert!(ask("POST /v1/stun").starts_with("HTTP/1.1 404"));
     assert!(ask("POST /metrics").starts_with("HTTP/1.1 405"));

@@ -6,8 +6,8 @@
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use stunfs::Volume;
-//! use stunfs::disk::FsKind;
-//! use stunfs::units::Bytes;
+//! use stunfs::internal::disk::FsKind;
+//! use stunfs::internal::units::Bytes;
 //!
 //! let disk = Volume::builder().first_write("50ms".parse()?).disk(FsKind::Xfs, Bytes::gib(4)).up()?;
 //! std::fs::write(disk.path().join("new"), b"waits in the log, or at the next fsync")?;

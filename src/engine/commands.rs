@@ -12,9 +12,6 @@ use crate::telemetry::event::EventBody;
 use crate::time::SimTime;
 use crate::units::Bytes;
 
-/// How long a stun waits for operations that had begun before it.
-const SETTLE: Duration = Duration::from_secs(5);
-
 /// How long a command waits until what it released has been answered.
 const ANSWERED: Duration = Duration::from_secs(30);
 
@@ -25,6 +22,15 @@ pub struct Released {
     pub operations: usize,
     /// Whether all of them have been answered.
     pub answered: bool,
+}
+
+/// A stun that has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stunned {
+    /// When it ends at the latest.
+    pub until: SimTime,
+    /// Operations that began before the stun and still ran when the stun had waited for them as long as it may.
+    pub still_running: usize,
 }
 
 /// The engine, seen from outside.
@@ -43,13 +49,13 @@ pub struct EngineStatus {
 }
 
 impl Engine {
-    /// Stuns the volume: everything is held until the returned time, [`Engine::resume`], or `max_hold`. When it returns,
-    /// no operation that began before is still under way (`false`: one is, after five seconds).
-    pub fn stun(&self, duration: Option<Duration>) -> (SimTime, bool) {
+    /// Stuns the volume: everything is held until the returned time, [`Engine::resume`], or `max_hold`. Waits until no
+    /// operation that began before is still under way, at most for `settle`.
+    pub fn stun(&self, duration: Option<Duration>, settle: Duration) -> Stunned {
         let mut core = self.shared.core();
         let until = core.model.stun(self.shared.clock.now(), duration);
         self.shared.settle(core, Vec::new(), None);
-        (until, self.shared.running.settle(SETTLE))
+        Stunned { until, still_running: self.shared.running.settle(settle) }
     }
 
     /// Ends a stun.

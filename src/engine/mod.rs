@@ -20,7 +20,7 @@ mod throttled;
 mod timer;
 mod usage_bound;
 
-pub use commands::{EngineStatus, Released};
+pub use commands::{EngineStatus, Released, Stunned};
 pub use filter::Filter;
 pub use op::{Caller, HeldOperation, HoldTimes, Later, Observer, OpInfo};
 

@@ -1,18 +1,23 @@
 //! Counts operations that are being carried out, so that a stun can wait for those that began before it.
 //!
-//! Two counters take turns: a stun turns to the other one and waits until the first is empty. What begins later is
-//! counted in the other and cannot make the stun wait for ever.
+//! A few counters take turns: a stun turns to another one, which is empty, and waits until the others are. What begins
+//! later is counted in that one and cannot make the stun wait for ever. An operation that outlasts a stun stays in its
+//! counter, so that the next stun waits for it, too.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use crate::time::wait_until;
 
+/// More than stuns in a row that each leave operations behind. A power of two.
+const COUNTERS: usize = 8;
+
 /// The operations under way.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
+    /// Which of the counters an operation that begins now is counted in.
     turn: AtomicUsize,
-    counts: [AtomicUsize; 2],
+    counts: [AtomicUsize; COUNTERS],
 }
 
 /// One operation under way; over when dropped.
@@ -31,11 +36,10 @@ impl InFlight {
     /// An operation begins.
     pub(super) fn enter(&self) -> InFlightGuard<'_> {
         loop {
-            let turn = self.turn.load(SeqCst);
-            let index = turn & 1;
+            let index = self.turn.load(SeqCst);
             let count = &self.counts[index];
             count.fetch_add(1, SeqCst);
-            if self.turn.load(SeqCst) == turn {
+            if self.turn.load(SeqCst) == index {
                 return InFlightGuard { running: self, index };
             }
             count.fetch_sub(1, SeqCst);
@@ -47,11 +51,28 @@ impl InFlight {
         InFlightGuard { running: self, index }
     }
 
-    /// Waits until every operation that had begun is over; false if that takes longer than `within`.
-    pub(super) fn settle(&self, within: Duration) -> bool {
-        let before = self.turn.fetch_add(1, SeqCst);
-        let count = &self.counts[before & 1];
-        wait_until(within, Duration::from_micros(200), || count.load(SeqCst) == 0)
+    /// Waits until every operation that had begun is over, at most `within`; how many still run then.
+    pub(super) fn settle(&self, within: Duration) -> usize {
+        let now = self.take_turn();
+        let mut earlier: Vec<_> = (0..COUNTERS).filter(|index| *index != now).collect();
+        let is_over = || {
+            earlier.retain(|index| self.counts[*index].load(SeqCst) > 0);
+            earlier.is_empty()
+        };
+        wait_until(within, Duration::from_micros(200), is_over);
+        earlier.iter().map(|index| self.counts[*index].load(SeqCst)).sum()
+    }
+
+    /// Turns to the next counter that is empty. If none is, the next one has to do: its operations are not waited for.
+    fn take_turn(&self) -> usize {
+        let turn = |before: usize| {
+            let mut others = (1..COUNTERS).map(|step| (before + step) % COUNTERS);
+            let next = (before + 1) % COUNTERS;
+            others.find(|index| self.counts[*index].load(SeqCst) == 0).unwrap_or(next)
+        };
+        let before = self.turn.fetch_update(SeqCst, SeqCst, |before| Some(turn(before)));
+        // The update never refuses. The turn that another stun has taken meanwhile is as good.
+        before.map_or(0, |_| self.turn.load(SeqCst))
     }
 }
 
@@ -76,20 +97,35 @@ mod tests {
     fn settles_only_when_earlier_ones_are_over() {
         let running = InFlight::default();
         let first = running.enter();
-        assert!(!running.settle(Duration::from_millis(5)));
+        assert_eq!(running.settle(Duration::from_millis(5)), 1);
         let later = running.enter();
         drop(first);
-        assert!(!running.settle(Duration::from_millis(5)), "the later one is under way");
+        assert_eq!(running.settle(Duration::from_millis(5)), 1, "the later one is under way");
         drop(later);
-        assert!(running.settle(Duration::from_secs(5)));
+        assert_eq!(running.settle(Duration::from_secs(5)), 0);
+    }
+
+    /// The second stun counted only what had begun since the first.
+    #[test]
+    fn regression_what_outlasts_a_stun_is_waited_for_by_the_next() {
+        let running = InFlight::default();
+        let stuck = [running.enter(), running.enter()];
+        for _ in 0..3 * COUNTERS {
+            assert_eq!(running.settle(Duration::from_millis(1)), 2);
+            let later = running.enter();
+            assert_eq!(running.settle(Duration::from_millis(1)), 3);
+            drop(later);
+        }
+        drop(stuck);
+        assert_eq!(running.settle(Duration::from_secs(5)), 0);
     }
 
     #[test]
     fn what_is_handed_over_is_under_way() {
         let running = InFlight::default();
         let handed = running.enter().hand_over();
-        assert!(!running.settle(Duration::from_millis(5)));
+        assert_eq!(running.settle(Duration::from_millis(5)), 1);
         drop(running.take_up(handed));
-        assert!(running.settle(Duration::from_secs(5)));
+        assert_eq!(running.settle(Duration::from_secs(5)), 0);
     }
 }

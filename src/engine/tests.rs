@@ -145,7 +145,7 @@ fn a_read_that_would_wait_goes_on_at_a_worker() {
     });
     assert_ne!(receiver.recv_timeout(LONG).unwrap(), own);
     // Held and released: then it may wait, but not on a completion thread.
-    engine.stun(None);
+    engine.stun(None, LONG);
     engine.submit_read(&read, move |_, may_wait| {
         assert!(may_wait);
         assert_eq!(std::thread::current().name().map(|name| name.starts_with("stunfs-work")), Some(true));
@@ -183,7 +183,7 @@ fn a_stun_is_not_settled_while_a_worker_is_at_it() {
     told.recv_timeout(LONG).unwrap();
     let stunning = std::thread::spawn({
         let engine = engine.clone();
-        move || engine.stun(None).1
+        move || engine.stun(None, LONG).still_running == 0
     });
     assert!(!wait_until(Duration::from_millis(50), Duration::from_millis(5), || stunning.is_finished()));
     go.send(()).unwrap();
@@ -194,7 +194,7 @@ fn a_stun_is_not_settled_while_a_worker_is_at_it() {
 #[test]
 fn a_held_fsync_does_not_make_other_releases_late() {
     let (engine, _, _) = start(|_| {});
-    engine.stun(None);
+    engine.stun(None, LONG);
     let stuck: Vec<_> = (0..4).map(|_| submit_stuck(&engine, &fsync())).collect();
     let write = send_write(&engine, 0, b"after");
     let resumed = std::thread::spawn({
@@ -244,8 +244,7 @@ fn release_answers_everything_before_it_returns() {
 #[test]
 fn a_stun_holds_everything_until_resume() {
     let (engine, _, _) = start(|_| {});
-    let (_, settled) = engine.stun(None);
-    assert!(settled);
+    assert_eq!(engine.stun(None, LONG).still_running, 0);
     let (sender, receiver) = crossbeam_channel::bounded(1);
     engine.submit(&info(OpKind::Getattr, Access::Meta), move |_| sender.send(()).unwrap());
     assert!(receiver.recv_timeout(Duration::from_millis(50)).is_err());
@@ -278,7 +277,7 @@ fn every_operation_completes_exactly_once_under_commands_from_all_sides() {
         }
         scope.spawn(|| {
             for _ in 0..50 {
-                engine.stun(Some(Duration::from_millis(2)));
+                engine.stun(Some(Duration::from_millis(2)), LONG);
                 engine.release_all();
                 engine.set_armed(true);
                 engine.resume();

@@ -1,6 +1,6 @@
-//! Why a volume cannot be mounted: one line each, with what to do about it, and the exit code that goes with it.
+//! Why a volume cannot be mounted: one line each, with what to do about it.
 //!
-//! Must not know: command lines. Invariant: every variant has an exit code, and its text names the path it is about.
+//! Must not know: command lines, exit codes. Invariant: the text of every variant names the path it is about.
 
 use std::io;
 use std::path::PathBuf;
@@ -117,24 +117,4 @@ pub enum MountError {
         /// Why.
         cause: io::Error,
     },
-}
-
-impl MountError {
-    /// The process's exit code: 2 for what the user typed, otherwise as in `sysexits.h`.
-    pub const fn exit_code(&self) -> u8 {
-        match self {
-            Self::MountpointMissing(_)
-            | Self::MountpointNotDirectory(_)
-            | Self::Busy { .. }
-            | Self::BackingMissing(_)
-            | Self::BackingNotDirectory(_)
-            | Self::Nested { .. }
-            | Self::Overlap { .. }
-            | Self::Unreadable { .. } => 2,
-            Self::NoDevice(_) | Self::NoFusermount => 69,
-            Self::DeadMount { .. } | Self::Failed { .. } => 71,
-            Self::DeviceDenied(_) | Self::AllowOtherDenied | Self::MountDenied { .. } => 77,
-            Self::RequestTimeout { .. } => 78,
-        }
-    }
 }

@@ -4,6 +4,7 @@
 //! makes a model that never fails. Written out, its times are whole microseconds in fields that end in `_us`.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -61,16 +62,30 @@ impl From<OnFull> for String {
     }
 }
 
+impl FromStr for OnFull {
+    type Err = ParseUnitError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match (text, text.strip_prefix("queue:")) {
+            ("enospc", _) => Ok(Self::Enospc),
+            ("stun", _) => Ok(Self::Stun),
+            ("queue", _) => Err(ParseUnitError::new("'queue' needs a time; write queue:60s".to_owned())),
+            (_, Some(wait)) => match parse_duration(wait)? {
+                Duration::ZERO => {
+                    Err(ParseUnitError::new(format!("'{wait}' is no time limit; write a time such as 30s or 10m")))
+                }
+                wait => Ok(Self::Queue(wait)),
+            },
+            _ => Err(ParseUnitError::new(format!("'{text}' is not one of enospc, stun, queue:60s"))),
+        }
+    }
+}
+
 impl TryFrom<String> for OnFull {
     type Error = ParseUnitError;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        match (text.as_str(), text.strip_prefix("queue:")) {
-            ("enospc", _) => Ok(Self::Enospc),
-            ("stun", _) => Ok(Self::Stun),
-            (_, Some(wait)) => Ok(Self::Queue(parse_duration(wait)?)),
-            _ => Err(ParseUnitError::new(format!("'{text}' is not one of enospc, stun, queue:60s"))),
-        }
+        text.parse()
     }
 }
 

@@ -112,17 +112,9 @@ pub(super) fn fallocate(text: &str) -> Parsed<bool> {
     word(text, &[("ignores", false), ("provisions", true)])
 }
 
-/// `enospc`, `stun` or `queue:60s`.
+/// What happens when the pool is full.
 pub(super) fn on_full(text: &str) -> Parsed<OnFull> {
-    if let Some(time) = text.strip_prefix("queue:") {
-        return Ok(OnFull::Queue(time_limit(time)?));
-    }
-    match text {
-        "enospc" => Ok(OnFull::Enospc),
-        "stun" => Ok(OnFull::Stun),
-        "queue" => wrong("'queue' needs a time; write queue:60s".to_owned()),
-        _ => wrong(format!("'{text}' is not one of enospc, stun, queue:60s")),
-    }
+    text.parse()
 }
 
 /// What stands before the first `:`, and the stun's duration after it.

@@ -244,6 +244,18 @@ impl StorageFault {
     ];
 }
 
+/// Options of a volume that are not the model's, and that a repetition of its run needs. Texts as on the command line.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunOptions {
+    /// The filters `path=GLOB`, `comm=NAME` and `uid=N` (the share is in the configuration).
+    pub only: Vec<String>,
+    /// `through`, `back` or `direct`.
+    pub cache: String,
+    /// FUSE threads.
+    pub threads: usize,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -263,6 +275,9 @@ pub enum EventBody {
         profile: Option<String>,
         /// Wall-clock time of the volume's clock's start, RFC 3339.
         started: String,
+        /// The options beside the model's that decide what happens.
+        #[serde(default)]
+        options: RunOptions,
         /// The whole resolved configuration of the model.
         config: Box<ModelConfig>,
     },

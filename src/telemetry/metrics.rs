@@ -3,6 +3,10 @@
 //! Must not know: HTTP, the engine, who scrapes. Invariant: counting an operation is one uncontended atomic addition; what
 //! mirrors the model is refreshed from a [`Snapshot`] when somebody asks.
 
+mod exposition;
+
+pub use exposition::Exposition;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -21,9 +25,6 @@ use super::event::OpKind;
 use super::events::EventCounts;
 use crate::model::{Penalty, Snapshot};
 use crate::time::SimTime;
-
-/// The content type of [`Metrics::render`]'s text.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Upper bounds in seconds: from a fast disk's grain to the stun of the incident and `--max-hold`'s default.
 const HOLD_BUCKETS: [f64; 18] =
@@ -115,7 +116,7 @@ impl Metrics {
         self.operations.sum(op)
     }
 
-    /// The text, with the model as it is in `snapshot`.
+    /// OpenMetrics text, with the model as it is in `snapshot`.
     pub fn render(&self, snapshot: &Snapshot, mirrored: &Mirrored) -> String {
         self.mirror.refresh(snapshot, mirrored);
         let mut out = String::with_capacity(16 << 10);

@@ -10,19 +10,19 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustix::process::Pid;
 
-use super::error::VolumeError;
+use super::error::{ErrorKind, VolumeError};
 use super::observer::{Summary, VolumeObserver};
 use super::shutdown::Stopper;
 use super::state::StateStore;
 use super::stun_freezer::StunFreezer;
 use super::watch::Watch;
 use crate::control::{ControlServer, MetricsServer};
-use crate::engine::{Engine, Released};
+use crate::engine::{Engine, Released, Stunned};
 use crate::freeze::{FreezeSet, Guard, UndoAction};
 use crate::fuse::MountIdentity;
-use crate::options::VolumeOptions;
-use crate::telemetry::event::EventBody;
-use crate::time::{Clock, Deadline, SimTime, wait_until};
+use crate::options::{FilterOptions, VolumeOptions};
+use crate::telemetry::event::{EventBody, RunOptions};
+use crate::time::{Clock, Deadline, wait_until};
 
 /// How long the scan may take to end.
 const SCAN_STOP: Duration = Duration::from_secs(2);
@@ -51,9 +51,11 @@ pub(super) struct Inner {
     /// `fusermount3`, for users whom the kernel does not let unmount.
     pub(super) helper: Option<PathBuf>,
     pub(super) servers: Mutex<Servers>,
+    /// Which operations are hit now; `ctl set only=` changes it.
+    pub(super) filter: Mutex<FilterOptions>,
 }
 
-/// Whoever answers questions from outside.
+/// The servers that answer questions from outside.
 #[derive(Debug, Default)]
 pub(super) struct Servers {
     pub(super) control: Option<ControlServer>,
@@ -68,15 +70,26 @@ pub(super) struct Scan {
 }
 
 impl Inner {
+    /// The options beside the model's that a repetition of this run needs, as they hold now.
+    pub(super) fn run_options(&self) -> RunOptions {
+        RunOptions {
+            only: self.filter.lock().texts(),
+            cache: self.options.cache.name().to_owned(),
+            threads: self.options.threads,
+        }
+    }
+
     pub(super) fn summary(&self) -> Summary {
         self.witness.summary(&self.engine.status())
     }
 
-    /// Stuns the volume; what is to be frozen stands still before anything is held, since QEMU cannot stop while a
-    /// request of its guest is. If that fails nothing is stunned.
-    pub(super) fn stun(&self, duration: Option<Duration>) -> Result<SimTime, String> {
-        let _until_it_has_begun = self.freezer.stand_still()?;
-        Ok(self.engine.stun(duration).0)
+    /// Stuns the volume, and waits for operations that began before it, at most for `settle`. What is to be frozen stands
+    /// still before anything is held, since QEMU cannot stop while a request of its guest is. If that fails nothing is
+    /// stunned.
+    pub(super) fn stun(&self, duration: Option<Duration>, settle: Duration) -> Result<Stunned, VolumeError> {
+        let frozen = self.freezer.stand_still();
+        let _until_it_has_begun = frozen.map_err(|why| VolumeError::new(ErrorKind::Unavailable, why))?;
+        Ok(self.engine.stun(duration, settle))
     }
 
     /// Ends a stun, with all that it froze.
@@ -153,7 +166,7 @@ impl Inner {
         self.guard.lock().as_ref().is_some_and(Guard::alive)
     }
 
-    /// Posts another guard if somebody killed the first; whether there is one now.
+    /// Posts another guard if the first was killed; whether there is one now.
     pub(super) fn guard_stands(&self, set: &mut FreezeSet) -> bool {
         if self.guard_alive() {
             return true;
@@ -183,7 +196,7 @@ impl Inner {
         let _ = self.guard.lock().as_ref().map(Guard::thawed);
     }
 
-    /// Something that whoever runs the volume, and whoever reads its events, must know: one line.
+    /// Tells, in one line, the user who runs the volume and the readers of its events what they must know.
     pub(super) fn warn(&self, message: String) {
         tracing::warn!("{message}");
         self.witness.log.emit(EventBody::Warning { message });

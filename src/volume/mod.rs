@@ -2,28 +2,9 @@
 //!
 //! Must not know: command lines. Invariant: whatever ends a volume, its held operations are answered first and
 //! nothing stays mounted; dropping a [`Volume`] can never wedge.
-//!
-//! ```
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use std::time::Duration;
-//! use stunfs::Volume;
-//!
-//! # if stunfs::fuse::check_machine(false).is_err() {
-//! #     return Ok(()); // nothing can be mounted here
-//! # }
-//! let volume = Volume::builder().first_write("60s".parse()?).mount()?;
-//! let path = volume.path().join("new");
-//! let writer = std::thread::spawn(move || std::fs::write(path, b"first write"));
-//! assert!(volume.wait_held(1, Duration::from_secs(5)));
-//! volume.release();
-//! writer.join().expect("the writer")?;
-//! let summary = volume.unmount()?;
-//! assert_eq!(summary.held, 1);
-//! # Ok(())
-//! # }
-//! ```
 
 mod builder;
+mod commands;
 mod control_target;
 mod error;
 mod inner;
@@ -52,10 +33,12 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 use tempfile::TempDir;
 
-use crate::engine::{EngineStatus, HeldOperation, Released};
-use crate::model::ConfigError;
+use crate::control::{Command, ControlRefusal, Reply, SETTLE};
+use crate::engine::{EngineStatus, HeldOperation, Released, Stunned};
+use crate::model::{ConfigError, ModelConfig};
+use crate::settings::Settings;
 use crate::telemetry::event::Event;
-use crate::time::{SimTime, wait_until};
+use crate::time::wait_until;
 use crate::units::Bytes;
 use inner::Inner;
 
@@ -79,6 +62,15 @@ impl Volume {
     /// Starts to describe a volume.
     pub fn builder() -> VolumeBuilder {
         VolumeBuilder::default()
+    }
+
+    /// Whether this machine lets this user mount a volume: for tests that leave themselves out where it does not.
+    ///
+    /// # Errors
+    /// One line that says what is missing, and what to do.
+    pub fn check_machine() -> Result<(), VolumeError> {
+        crate::fuse::check_machine(false)?;
+        Ok(())
     }
 
     /// Mounts a volume. It is usable when this returns.
@@ -134,18 +126,34 @@ impl Volume {
         wait_until(within, Duration::from_millis(1), || self.inner.engine.held_count() >= n)
     }
 
+    /// Carries out a command, as `stunfs ctl` and the control socket do.
+    ///
+    /// # Errors
+    /// The volume does not do it, and says why in one line.
+    pub fn execute(&self, command: Command) -> Result<Reply, ControlRefusal> {
+        commands::execute(&self.inner, command)
+    }
+
+    /// Changes options of the volume; either all of them hold from now on, or none. The configuration that holds then.
+    ///
+    /// # Errors
+    /// An option is fixed at mount, a value cannot be read, or the options contradict each other.
+    pub fn set(&self, settings: &Settings) -> Result<ModelConfig, ControlRefusal> {
+        commands::set(&self.inner, settings)
+    }
+
     /// Stuns the volume until the returned time, [`Volume::resume`] or `max_hold`; in force when it returns. If what
     /// `freeze` names cannot be frozen, only the volume stops, and a `warning` event says why: see [`Volume::try_stun`].
-    pub fn stun(&self, duration: Option<Duration>) -> SimTime {
-        self.try_stun(duration).unwrap_or_else(|_| self.inner.engine.stun(duration).0)
+    pub fn stun(&self, duration: Option<Duration>) -> Stunned {
+        self.try_stun(duration).unwrap_or_else(|_| self.inner.engine.stun(duration, SETTLE))
     }
 
     /// As [`Volume::stun`], but all or nothing: what `freeze` names stands still when it returns.
     ///
     /// # Errors
     /// Something did not stand still within ten seconds; then all goes on and nothing is stunned.
-    pub fn try_stun(&self, duration: Option<Duration>) -> Result<SimTime, VolumeError> {
-        self.inner.stun(duration).map_err(|why| VolumeError::new(ErrorKind::Unavailable, why))
+    pub fn try_stun(&self, duration: Option<Duration>) -> Result<Stunned, VolumeError> {
+        self.inner.stun(duration, SETTLE)
     }
 
     /// Ends a stun; what it held has been answered, and what it froze goes on, when it returns.

@@ -72,6 +72,7 @@ pub(super) fn mount(mut options: VolumeOptions) -> Result<Mounted, VolumeError> 
     let engine = start_engine(&options, model, clock, filter, &witness)?;
     let (stopper, requests) = Stopper::new(engine.clone());
     let inner = Arc::new(Inner {
+        filter: Mutex::new(options.filter.clone()),
         options,
         clock,
         engine,
@@ -217,6 +218,7 @@ fn begin(inner: &Inner, rebuilt: Option<String>) -> Result<(), VolumeError> {
         mountpoint: options.mountpoint.display().to_string(),
         profile: options.profile.clone(),
         started: humantime::format_rfc3339_micros(inner.clock.started_wall()).to_string(),
+        options: inner.run_options(),
         config: Box::new(options.model.clone()),
     });
     let used = inner.engine.record_usage();
@@ -338,16 +340,4 @@ fn undo(inner: &Inner) {
 
 fn path_or_dot(path: Option<&Path>) -> &Path {
     path.unwrap_or(Path::new("."))
-}
-
-impl From<fuse::MountError> for VolumeError {
-    fn from(error: fuse::MountError) -> Self {
-        let kind = match error.exit_code() {
-            2 => ErrorKind::Usage,
-            77 => ErrorKind::NoPermission,
-            74 => ErrorKind::Io,
-            _ => ErrorKind::Unavailable,
-        };
-        Self::new(kind, error.to_string())
-    }
 }

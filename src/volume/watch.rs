@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use super::error::{ErrorKind, VolumeError};
 use crate::freeze::UndoAction;
-use crate::observe::kmsg::source::{Begin, Follower, SourceError};
+use crate::observe::kmsg::source::{Begin, Follower};
 use crate::observe::sysctl::{SavedSysctl, SysctlError, Sysctls};
 use crate::options::VolumeOptions;
 use crate::telemetry::event::EventBody;
@@ -119,25 +119,4 @@ fn follow(source: &str, mut follower: Follower, log: &EventLog, stop: &AtomicBoo
 fn action(saved: &SavedSysctl) -> io::Result<UndoAction> {
     let path = CString::new(saved.path.as_os_str().as_bytes())?;
     Ok(UndoAction::PutBack { path, value: CString::new(saved.value.as_str())? })
-}
-
-fn kind_of(cause: &io::Error) -> ErrorKind {
-    if cause.kind() == io::ErrorKind::PermissionDenied { ErrorKind::NoPermission } else { ErrorKind::Unavailable }
-}
-
-impl From<SourceError> for VolumeError {
-    fn from(error: SourceError) -> Self {
-        let (SourceError::Open { cause, .. } | SourceError::Read { cause, .. }) = &error;
-        Self::new(kind_of(cause), error.to_string())
-    }
-}
-
-impl From<SysctlError> for VolumeError {
-    fn from(error: SysctlError) -> Self {
-        let kind = match &error {
-            SysctlError::Busy { .. } => ErrorKind::Unavailable,
-            SysctlError::Access { cause, .. } => kind_of(cause),
-        };
-        Self::new(kind, error.to_string())
-    }
 }

@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use std::sync::atomic::AtomicBool;
-//! use stunfs::workload::{WriterKind, WorkloadOptions, run};
+//! use stunfs::internal::workload::{WriterKind, WorkloadOptions, run};
 //!
 //! let dir = std::env::temp_dir().join(format!("stunfs-doc-{}", std::process::id()));
 //! std::fs::create_dir(&dir)?;

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use stunfs::backing::open_root;
-use stunfs::engine::Engine;
-use stunfs::freeze::Guard;
-use stunfs::fs::{CacheMode, FileSystem, FsOptions};
-use stunfs::fuse::{MountSpec, Session, check, check_machine, find_fusermount};
+use stunfs::internal::backing::open_root;
+use stunfs::internal::engine::Engine;
+use stunfs::internal::freeze::Guard;
+use stunfs::internal::fs::{CacheMode, FileSystem, FsOptions};
+use stunfs::internal::fuse::{MountSpec, Session, check, check_machine, find_fusermount};
 
 /// What has not happened after this will not happen.
 pub(crate) const SOON: Duration = Duration::from_secs(5);

@@ -10,11 +10,9 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
-use stunfs::time::{Clock, SimTime, pause, wait_until};
+use stunfs::internal::time::{Clock, SimTime, pause, wait_until};
 
-use crate::support::{
-    TestDisk, append_synced, count_records, fine, finished, loop_files, need_disks, run, stunfs, text,
-};
+use crate::support::{TestDisk, append_synced, count_records, finished, loop_files, need_disks, run, stunfs, text};
 
 /// How often; `STUNFS_CRASH_ROUNDS` says otherwise.
 const ROUNDS: u32 = 3;
@@ -50,6 +48,8 @@ fn crash_and_recover(disk: &mut TestDisk, round: u32) -> u64 {
     let churned = finished(churn, Duration::from_secs(10));
     let status = disk.disk("status");
     assert!(text(&status.stdout).contains("daemon is dead"), "{}", text(&status.stdout));
+    // It was 0: a script saw nothing wrong.
+    assert_eq!(stunfs(&["disk", "list"]).status.code(), Some(69), "the list says it with its code, too");
     let refused = disk.disk("up");
     assert!(text(&refused.stderr).contains("disk repair"), "{}", text(&refused.stderr));
     let repaired = disk.disk("repair");
@@ -119,7 +119,7 @@ fn what_it_said(mut said: File) -> String {
 
 /// The record of the disk whose image lies below `base`.
 fn record_below(base: &Path) -> Option<Value> {
-    let list: Value = serde_json::from_str(&fine(&["disk", "list", "--json"])).unwrap();
+    let list: Value = serde_json::from_slice(&stunfs(&["disk", "list", "--json"]).stdout).unwrap();
     let below = |found: &&Value| Path::new(found["disk"]["image"].as_str().unwrap()).starts_with(base);
     list.as_array().unwrap().iter().find(below).map(|found| found["disk"].clone())
 }

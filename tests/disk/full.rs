@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use stunfs::time::{pause, wait_until};
+use stunfs::internal::time::{pause, wait_until};
 
 use crate::support::{TestDisk, finished, need_disks, run, text, write_direct};
 

@@ -15,9 +15,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use stunfs::Volume;
-use stunfs::disk::FsKind;
-use stunfs::time::{Clock, SimTime};
-use stunfs::units::Bytes;
+use stunfs::internal::disk::FsKind;
+use stunfs::internal::time::{Clock, SimTime};
+use stunfs::internal::units::Bytes;
 use support::{TestDisk, fine, finished, need_disks, run, stunfs, text, write_direct};
 
 /// What a first write waits in most tests.
@@ -142,7 +142,7 @@ fn who_goes_on_writing_is_cut_off() {
     let path = disk.path("held");
     let writer = std::thread::spawn(move || support::append_synced(&path, &false.into()));
     let started = || fs::metadata(disk.path("held")).is_ok_and(|found| found.len() > 0);
-    assert!(stunfs::time::wait_until(Duration::from_secs(10), Duration::from_millis(10), started));
+    assert!(stunfs::internal::time::wait_until(Duration::from_secs(10), Duration::from_millis(10), started));
     let clock = Clock::start();
     let output = disk.disk("down");
     assert!(clock.now().since(SimTime::ZERO) < Duration::from_secs(15));

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use stunfs::time::{Clock, Deadline, pause, wait_until};
+use stunfs::internal::time::{Clock, Deadline, pause, wait_until};
 
 /// No call of the program takes longer; what does is killed.
 const CALL_LIMIT: Duration = Duration::from_secs(90);
@@ -212,7 +212,7 @@ pub(crate) fn write_direct(path: &Path, offset: u64, len: usize) -> Duration {
     let start = buffer.as_ptr().align_offset(4096);
     let clock = Clock::start();
     file.write_all_at(&buffer[start..start + len], offset).unwrap();
-    clock.now().since(stunfs::time::SimTime::ZERO)
+    clock.now().since(stunfs::internal::time::SimTime::ZERO)
 }
 
 /// Appends numbered records, each synced, until told to stop or refused; how many were acknowledged.

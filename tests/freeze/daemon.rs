@@ -7,9 +7,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use stunfs::freeze::FreezeTarget;
-use stunfs::observe::sysctl::Sysctls;
-use stunfs::time::{pause, wait_until};
+use stunfs::internal::freeze::FreezeTarget;
+use stunfs::internal::observe::sysctl::Sysctls;
+use stunfs::internal::time::{pause, wait_until};
 
 use crate::common::{is_mounted, is_running, need_fuse};
 use crate::support::{ROUNDS, signal, watchdog};

@@ -13,7 +13,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use stunfs::time::pause;
+use stunfs::internal::time::pause;
 
 use crate::support::signal;
 

@@ -9,8 +9,8 @@ use fuser::{
     OpenFlags, ReplyAttr, ReplyData, ReplyEntry, Request,
 };
 use parking_lot::Mutex;
-use stunfs::freeze::{FreezeError, FreezeSet, FreezeTarget, Surroundings};
-use stunfs::time::{Deadline, wait_until, wall_now};
+use stunfs::internal::freeze::{FreezeError, FreezeSet, FreezeTarget, Surroundings};
+use stunfs::internal::time::{Deadline, wait_until, wall_now};
 
 use crate::support::{Counter, Group, V1, around, pid, soon, v2, watchdog};
 

@@ -8,8 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use stunfs::freeze::{FreezeSet, FreezeTarget, RawUndoAction, Surroundings, UndoAction, UndoLog, execute_raw};
-use stunfs::time::{pause, wait_until};
+use stunfs::internal::freeze::{
+    FreezeSet, FreezeTarget, RawUndoAction, Surroundings, UndoAction, UndoLog, execute_raw,
+};
+use stunfs::internal::time::{pause, wait_until};
 
 use crate::fakes::{Engine, Manners, Qemu};
 use crate::support::{Counter, Group, ROUNDS, V1, around, pid, signal, soon, v2, watchdog};

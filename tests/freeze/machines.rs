@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use stunfs::time::wait_until;
+use stunfs::internal::time::wait_until;
 
 /// What booting may take on a busy machine.
 const BOOT: Duration = Duration::from_secs(60);

@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use fakes::{Engine, Manners, Qemu};
 use rustix::process::{Signal, getpid};
-use stunfs::freeze::{FreezeError, FreezeSet, FreezeTarget, Surroundings, probe};
-use stunfs::time::{Deadline, wait_until};
+use stunfs::internal::freeze::{FreezeError, FreezeSet, FreezeTarget, Surroundings, probe};
+use stunfs::internal::time::{Deadline, wait_until};
 use support::{Counter, Group, ROUNDS, V1, around, pid, signal, soon, v2, watchdog};
 
 fn target(text: &str) -> FreezeTarget {

@@ -8,8 +8,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use stunfs::freeze::FreezeTarget;
-use stunfs::time::{Clock, SimTime, pause, wait_until};
+use stunfs::internal::freeze::FreezeTarget;
+use stunfs::internal::time::{Clock, SimTime, pause, wait_until};
 
 use crate::common::{need_fuse, state_of};
 use crate::daemon::Daemon;

@@ -1,6 +1,6 @@
 //! The real QEMU and the real docker, where there are any.
 
-use stunfs::freeze::{FreezeSet, FreezeTarget, Surroundings, execute_raw};
+use stunfs::internal::freeze::{FreezeSet, FreezeTarget, Surroundings, execute_raw};
 
 use crate::machines::{Container, Machine};
 use crate::matrix::{moves, stands_still};

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, getuid, kill_process, kill_process_group};
-use stunfs::freeze::Surroundings;
-use stunfs::time::{Deadline, pause, wait_until};
+use stunfs::internal::freeze::Surroundings;
+use stunfs::internal::time::{Deadline, pause, wait_until};
 
 /// How often each kind of target is frozen.
 pub(crate) const ROUNDS: usize = 20;
@@ -169,7 +169,7 @@ impl Group {
         fs::write(self.0.join("cgroup.procs"), pid.to_string()).unwrap();
     }
 
-    pub(crate) fn target(&self) -> stunfs::freeze::FreezeTarget {
+    pub(crate) fn target(&self) -> stunfs::internal::freeze::FreezeTarget {
         format!("cgroup:{}", self.0.display()).parse().unwrap()
     }
 }

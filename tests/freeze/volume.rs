@@ -4,11 +4,11 @@ use std::fs;
 use std::time::Duration;
 
 use stunfs::Volume;
-use stunfs::freeze::FreezeTarget;
-use stunfs::model::{Latency, StunTrigger};
-use stunfs::telemetry::event::EventBody;
-use stunfs::time::wait_until;
-use stunfs::volume::VolumeBuilder;
+use stunfs::internal::freeze::FreezeTarget;
+use stunfs::internal::model::{Latency, StunTrigger};
+use stunfs::internal::telemetry::event::EventBody;
+use stunfs::internal::time::wait_until;
+use stunfs::internal::volume::VolumeBuilder;
 
 use crate::common::need_fuse;
 use crate::support::{Counter, Group, ROUNDS, V1, pid, v2, watchdog};

@@ -13,11 +13,11 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Value, json};
 use stunfs::Volume;
-use stunfs::control::Client;
-use stunfs::model::Latency;
-use stunfs::settings::OPTIONS;
-use stunfs::time::{Deadline, pause, wait_until};
-use stunfs::units::{Bytes, GrainSize};
+use stunfs::internal::control::Client;
+use stunfs::internal::model::Latency;
+use stunfs::internal::settings::OPTIONS;
+use stunfs::internal::time::{Deadline, pause, wait_until};
+use stunfs::internal::units::{Bytes, GrainSize};
 
 use crate::common::{SOON, TICK, timed};
 

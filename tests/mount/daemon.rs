@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use stunfs::control::Client;
-use stunfs::time::wait_until;
+use stunfs::internal::control::Client;
+use stunfs::internal::time::wait_until;
 
 use crate::common::{SOON, TICK, is_mounted, is_running, need_fuse, timed};
 use crate::support::{Place, stunfs};
@@ -181,7 +181,7 @@ fn regression_ctl_stun_says_how_long_it_really_is() {
     assert_eq!(said(&["set", "ttl=1ms"]).0, Some(0));
     assert!(wait_until(SOON, TICK, || said(&["status"]).1.contains("--ttl has passed")));
     let (code, line) = said(&["stun", "1s"]);
-    assert!(code == Some(69) && line.contains("--ttl") && !line.contains("ctl arm"), "{line}");
+    assert!(code == Some(2) && line.contains("--ttl") && !line.contains("ctl arm"), "{line}");
     daemon.end();
 }
 
@@ -381,4 +381,35 @@ fn mount_finds_the_helper() {
     assert!(Command::new("umount").arg(place.mnt()).status().unwrap().success());
     place.assert_clean(SOON);
     assert_eq!(fs::read(place.backing().join("file")).unwrap(), b"x");
+}
+
+/// A unit of `Type=notify` waited for its start until systemd gave up.
+#[test]
+fn regression_systemd_is_told_once_the_volume_is_usable() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    need_fuse!();
+    let place = Place::new();
+    let path = place.at("notify");
+    let name = format!("stunfs-test-{}", std::process::id());
+    let abstract_name = SocketAddr::from_abstract_name(&name).unwrap();
+    for (socket, variable) in [
+        (UnixDatagram::bind(&path).unwrap(), path.to_str().unwrap().to_owned()),
+        (UnixDatagram::bind_addr(&abstract_name).unwrap(), format!("@{name}")),
+    ] {
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut command = place.command(&[]);
+        command.env("NOTIFY_SOCKET", &variable).stdout(std::process::Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let told = || {
+            let mut buffer = [0; 200];
+            let length = socket.recv(&mut buffer).unwrap();
+            String::from_utf8(buffer[..length].to_vec()).unwrap()
+        };
+        assert_eq!(told(), format!("READY=1\nMAINPID={}\n", child.id()));
+        assert!(is_mounted(&place.mnt()), "it is told once the volume is usable");
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+    place.assert_clean(SOON);
 }

@@ -9,8 +9,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 use stunfs::Volume;
-use stunfs::model::{Latency, Placement};
-use stunfs::units::{Bytes, GrainSize};
+use stunfs::internal::model::{Latency, Placement};
+use stunfs::internal::options::CacheMode;
+use stunfs::internal::settings::{Env, Settings};
+use stunfs::internal::telemetry::event::{Event, EventBody};
+use stunfs::internal::units::{Bytes, GrainSize};
 
 const GRAIN: u64 = 64 << 10;
 const WORK_AT: &str = "STUNFS_TEST_WORK_AT";
@@ -128,4 +131,54 @@ fn shuffled_threads_same_penalty_per_grain() {
         assert_eq!(one, run(3));
         assert_eq!(one, run(7));
     }
+}
+
+/// `only`, `cache` and `threads` were not in the first event.
+#[test]
+fn regression_a_run_repeated_from_its_first_event_gives_the_same_events() {
+    crate::common::need_fuse!();
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+    let work = |root: &Path| {
+        for grain in 0..6 {
+            write(root, 0, grain);
+            write(root, 1, grain);
+        }
+    };
+    let original = Volume::builder()
+        .seed((1 << 53) - 1)
+        .first_write(Latency::Exponential { mean: Duration::from_millis(2) })
+        .grain(GrainSize::new(Bytes(GRAIN)).unwrap())
+        .cache(CacheMode::Direct)
+        .configure(|options| {
+            options.events = Some(first.clone());
+            options.threads = 2;
+            options.filter.paths = vec!["file-1".to_owned()];
+        })
+        .mount()
+        .unwrap();
+    work(original.path());
+    original.unmount().unwrap();
+
+    let started = fs::read_to_string(&first).unwrap().lines().next().unwrap().to_owned();
+    let EventBody::Started { options: told, config, .. } = serde_json::from_str::<Event>(&started).unwrap().body else {
+        panic!("{started}")
+    };
+    let mut settings = Settings::new();
+    told.only.iter().for_each(|only| settings.set("only", only).unwrap());
+    settings.set("cache", &told.cache).unwrap();
+    settings.set("threads", &told.threads.to_string()).unwrap();
+    let env = Env { backing: "/".into(), mountpoint: "/".into(), seed: 0, profiles: |_| unreachable!() };
+    let resolved = settings.resolve(&env).unwrap();
+    let repeated = Volume::builder().configure(|options| {
+        options.model = *config;
+        (options.filter, options.cache, options.threads) = (resolved.filter, resolved.cache, resolved.threads);
+        options.events = Some(second.clone());
+    });
+    let repeated = repeated.mount().unwrap();
+    work(repeated.path());
+    repeated.unmount().unwrap();
+    let (first, second) = (events(&first), events(&second));
+    assert!(first.iter().filter(|event| event["event"] == "held").count() >= 6, "{first:?}");
+    assert_eq!(first, second);
 }

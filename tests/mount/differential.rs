@@ -20,8 +20,8 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use rustix::process::umask;
 use stunfs::Volume;
-use stunfs::fs::CacheMode;
-use stunfs::time::Deadline;
+use stunfs::internal::fs::CacheMode;
+use stunfs::internal::time::Deadline;
 
 use crate::common::user;
 use ops::{Op, op};

@@ -10,10 +10,10 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 use stunfs::Volume;
-use stunfs::model::Latency;
-use stunfs::time::{Deadline, wait_until};
-use stunfs::units::{Bytes, GrainSize};
-use stunfs::volume::{StateFile, Stop};
+use stunfs::internal::model::Latency;
+use stunfs::internal::time::{Deadline, wait_until};
+use stunfs::internal::units::{Bytes, GrainSize};
+use stunfs::internal::volume::{StateFile, Stop};
 
 use crate::common::{SOON, TICK, is_mounted, need_fuse, timed};
 use crate::support::{Daemon, Place};

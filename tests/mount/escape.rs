@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::fs::{CWD, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use stunfs::Volume;
-use stunfs::time::Deadline;
+use stunfs::internal::time::Deadline;
 
 /// A backing beside a secret that no path on the mount may lead to.
 struct Yard {

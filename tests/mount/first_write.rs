@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use stunfs::Volume;
-use stunfs::model::Latency;
+use stunfs::internal::model::Latency;
 
 use crate::common::timed;
 

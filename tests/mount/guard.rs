@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use stunfs::Volume;
-use stunfs::model::Latency;
-use stunfs::time::wait_until;
-use stunfs::volume::Panics;
+use stunfs::internal::model::Latency;
+use stunfs::internal::time::wait_until;
+use stunfs::internal::volume::Panics;
 
 use crate::common::{SOON, TICK, is_mounted, need_fuse, timed};
 use crate::support::{Place, this_test, told};

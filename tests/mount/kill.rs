@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use stunfs::time::{Clock, SimTime, pause, wait_until};
+use stunfs::internal::time::{Clock, SimTime, pause, wait_until};
 
 use crate::common::{SOON, TICK, need_fuse, timed};
 use crate::support::Place;

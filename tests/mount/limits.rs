@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use stunfs::backing::raise_nofile_limit;
-use stunfs::time::{pause, wait_until};
+use stunfs::internal::backing::raise_nofile_limit;
+use stunfs::internal::time::{pause, wait_until};
 
 use crate::common::{SOON, TICK, is_mounted};
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use stunfs::Volume;
-use stunfs::fs::CacheMode;
+use stunfs::internal::fs::CacheMode;
 
 /// Who runs a script: user, group, supplementary groups.
 type User = (&'static str, &'static str, &'static str);

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use stunfs::time::wait_until;
+use stunfs::internal::time::wait_until;
 
 use crate::common::{SOON, TICK, is_mounted, need_fuse};
 use crate::support::{Daemon, Place, Refusal, stunfs};

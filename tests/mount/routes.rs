@@ -12,9 +12,9 @@ use std::time::Duration;
 use rustix::fs::FallocateFlags;
 use rustix::mm::{MapFlags, MsyncFlags, ProtFlags};
 use stunfs::Volume;
-use stunfs::fs::CacheMode;
-use stunfs::model::{Latency, Placement};
-use stunfs::units::GrainSize;
+use stunfs::internal::fs::CacheMode;
+use stunfs::internal::model::{Latency, Placement};
+use stunfs::internal::units::GrainSize;
 
 use crate::common::timed;
 
@@ -34,11 +34,11 @@ impl Routes {
     }
 
     fn with(cache: CacheMode, placement: Placement, discard: bool, fallocate: bool) -> Self {
-        let configure = |options: &mut stunfs::volume::VolumeOptions| {
+        let configure = |options: &mut stunfs::internal::volume::VolumeOptions| {
             options.model.discard = discard;
             options.model.fallocate_provisions = fallocate;
         };
-        let grain = GrainSize::new(stunfs::units::Bytes(GRAIN)).unwrap();
+        let grain = GrainSize::new(stunfs::internal::units::Bytes(GRAIN)).unwrap();
         let latency = Latency::Constant(WAIT);
         let builder = Volume::builder().cache(cache).placement(placement).grain(grain).first_write(latency);
         let volume = builder.configure(configure).mount().unwrap();
@@ -164,7 +164,10 @@ fn frees<T>(routes: &Routes, name: &str, step: impl FnOnce() -> T) {
     let before = pool();
     routes.costs(0, name, step);
     let freed = || pool().used_bytes < before.used_bytes || pool().reusable_bytes > before.reusable_bytes;
-    assert!(stunfs::time::wait_until(Duration::from_secs(10), Duration::from_millis(2), freed), "{name} freed nothing");
+    assert!(
+        stunfs::internal::time::wait_until(Duration::from_secs(10), Duration::from_millis(2), freed),
+        "{name} freed nothing"
+    );
 }
 
 #[test]

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 use stunfs::Volume;
-use stunfs::fs::CacheMode;
-use stunfs::model::{Latency, OnFull, Scope};
-use stunfs::telemetry::event::EventBody;
-use stunfs::time::{pause, wait_until};
-use stunfs::units::{Bytes, GrainSize};
-use stunfs::volume::VolumeBuilder;
+use stunfs::internal::fs::CacheMode;
+use stunfs::internal::model::{Latency, OnFull, Scope};
+use stunfs::internal::telemetry::event::EventBody;
+use stunfs::internal::time::{pause, wait_until};
+use stunfs::internal::units::{Bytes, GrainSize};
+use stunfs::internal::volume::VolumeBuilder;
 
 use crate::common::{SOON, TICK, state_of, timed};
 
@@ -143,7 +143,7 @@ fn with_scope_volume_everything_queues() {
 #[test]
 fn filters_narrow_who_is_hit() {
     crate::common::need_fuse!();
-    let hit = |change: &dyn Fn(&mut stunfs::volume::VolumeOptions), path: &str| {
+    let hit = |change: &dyn Fn(&mut stunfs::internal::volume::VolumeOptions), path: &str| {
         let volume =
             builder().first_write(Latency::Constant(Duration::from_millis(20))).configure(change).mount().unwrap();
         fs::create_dir(volume.path().join("log")).unwrap();
@@ -259,7 +259,7 @@ fn no_hold_is_longer_than_max_hold() {
 
 /// A volume whose pool has room for four grains, with four of data in it.
 fn full(on_full: OnFull) -> Volume {
-    let change = |options: &mut stunfs::volume::VolumeOptions| {
+    let change = |options: &mut stunfs::internal::volume::VolumeOptions| {
         options.model.low_water_percent = 30;
         options.model.virtual_size = Some(Bytes::mib(100));
     };

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use stunfs::Volume;
-use stunfs::model::{Latency, Placement};
-use stunfs::telemetry::event::EventBody;
-use stunfs::time::wait_until;
-use stunfs::units::{Bytes, GrainSize};
-use stunfs::volume::{ErrorKind, StateFile, VolumeBuilder};
+use stunfs::internal::model::{Latency, Placement};
+use stunfs::internal::telemetry::event::EventBody;
+use stunfs::internal::time::wait_until;
+use stunfs::internal::units::{Bytes, GrainSize};
+use stunfs::internal::volume::{ErrorKind, StateFile, VolumeBuilder};
 
 use crate::common::{SOON, TICK, need_fuse};
 use crate::support::Place;

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use stunfs::control::Client;
-use stunfs::time::wait_until;
+use stunfs::internal::control::Client;
+use stunfs::internal::time::wait_until;
 
 use crate::common::{SOON, TICK, is_mounted};
 

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Signal, getuid};
-use stunfs::time::wait_until;
+use stunfs::internal::time::wait_until;
 
 use crate::common::{SOON, TICK, is_mounted, need_fuse, timed};
 use crate::support::{Place, this_test, told};

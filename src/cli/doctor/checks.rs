@@ -4,14 +4,15 @@
 //! nothing waits for long.
 
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
 use std::path::PathBuf;
 
 use rustix::process::{Resource, geteuid, getrlimit};
 use rustix::system::uname;
-use stunfs::backing::{self, Favour};
-use stunfs::freeze;
-use stunfs::sys::pm_qos;
+use stunfs::internal::backing::{self, Favour};
+use stunfs::internal::freeze;
+use stunfs::internal::sys::pm_qos;
 
 use super::{Check, CheckState};
 
@@ -214,7 +215,7 @@ fn freezing() -> Vec<Check> {
 }
 
 /// One hierarchy that freezes is enough.
-fn freeze_groups(groups: &[(&'static str, Result<(), String>)]) -> Check {
+fn freeze_groups<E: Display>(groups: &[(&'static str, Result<(), E>)]) -> Check {
     let list = |wanted: bool| {
         let found = groups.iter().filter(move |(_, can)| can.is_ok() == wanted);
         let name = |kind: &str| kind.trim_start_matches("cgroup: ").trim_matches(['(', ')']).to_owned();
@@ -231,10 +232,10 @@ fn freeze_groups(groups: &[(&'static str, Result<(), String>)]) -> Check {
     Check::ok("freeze cgroup", working.join(", "))
 }
 
-fn freeze_check(name: &'static str, detail: &str, can: Result<(), String>, mend: &str) -> Check {
+fn freeze_check<E: Display>(name: &'static str, detail: &str, can: Result<(), E>, mend: &str) -> Check {
     match can {
         Ok(()) => Check::ok(name, detail),
-        Err(why) => Check::missing(name, why, mend),
+        Err(why) => Check::missing(name, why.to_string(), mend),
     }
 }
 

@@ -28,7 +28,6 @@ fn nested_and_equal_directories_are_refused_whatever_links_lead_there() {
     for (backing, mountpoint) in [(dir.path(), inner.as_path()), (&inner, dir.path()), (&inner, &link)] {
         let error = check(backing, mountpoint, false).unwrap_err();
         assert!(matches!(error, MountError::Nested { .. }), "{error}");
-        assert_eq!(error.exit_code(), 2);
     }
 }
 
@@ -73,5 +72,4 @@ fn every_error_is_one_line() {
     );
     let timeout = MountError::RequestTimeout { timeout: Duration::from_secs(60), max_hold: Duration::from_secs(600) };
     assert!(!timeout.to_string().contains('\n') && timeout.to_string().contains("sysctl -w"));
-    assert_eq!(timeout.exit_code(), 78);
 }

@@ -8,7 +8,7 @@
 //! `watchdogs`) tell what one line says.
 //!
 //! ```
-//! use stunfs::observe::kmsg::{Parser, What};
+//! use stunfs::internal::observe::kmsg::{Parser, What};
 //!
 //! let mut parser = Parser::new();
 //! let line = "[  300.123456] watchdog: BUG: soft lockup - CPU#0 stuck for 223s! [swapper/0:0]";

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::model::{ModelConfig, Penalty, ReleaseCause, StunCause};
-use crate::telemetry::event::{NfsState, OpKind, OpRecord, StorageFault};
+use crate::telemetry::event::{NfsState, OpKind, OpRecord, RunOptions, StorageFault};
 use crate::time::wait_until;
 
 const LONG: Duration = Duration::from_secs(10);
@@ -78,6 +78,7 @@ fn samples() -> Vec<EventBody> {
             mountpoint: "/m".into(),
             profile: Some("vmware-thin".into()),
             started: "2026-01-01T00:00:00Z".into(),
+            options: RunOptions { only: vec!["comm=tar".into()], cache: "back".into(), threads: 2 },
             config: config(),
         },
         held(None),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
-use stunfs::backing::data_extents;
+use stunfs::internal::backing::data_extents;
 
 use super::world::{Answer, Attributes, get_xattr, list_xattr};
 

@@ -366,7 +366,8 @@ fn attributes(stat: &Stat) -> Outcome {
 impl Attributes {
     pub(super) fn of(stat: &Stat) -> Self {
         let now =
-            i64::try_from(stunfs::time::wall_now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()).unwrap();
+            i64::try_from(stunfs::internal::time::wall_now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs())
+                .unwrap();
         let by_hand = (now - stat.st_mtime).abs() > 3600;
         let kind = FileType::from_raw_mode(stat.st_mode);
         Self {
