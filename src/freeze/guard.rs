@@ -167,14 +167,14 @@ fn c_string(text: &OsStr) -> io::Result<CString> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::process::TaskStat;
     use crate::time::wait_until;
 
     const SOON: Duration = Duration::from_secs(5);
 
     /// Whether it is there and not only waits for init to reap it.
     fn is_running(pid: u32) -> bool {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+        TaskStat::read(pid.try_into().unwrap()).is_some_and(|stat| !stat.is_over())
     }
 
     #[test]

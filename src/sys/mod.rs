@@ -2,4 +2,8 @@
 //!
 //! Must not know: volumes, file systems, options. Invariant: no room above is named here.
 
+pub mod cgroup;
+pub mod mountinfo;
 pub mod pm_qos;
+pub mod process;
+pub mod sysctl;

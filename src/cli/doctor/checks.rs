@@ -11,7 +11,8 @@ use rustix::process::{Resource, geteuid, getrlimit};
 use rustix::system::uname;
 use stunfs::backing::{self, Favour};
 use stunfs::freeze;
-use stunfs::sys::pm_qos;
+use stunfs::sys::process::TaskStatus;
+use stunfs::sys::{mountinfo, pm_qos, sysctl};
 
 use super::{Check, CheckState};
 
@@ -58,9 +59,8 @@ fn dev_fuse() -> Check {
 /// CAP_SYS_ADMIN.
 fn can_mount_by_itself() -> bool {
     const SYS_ADMIN: u32 = 21;
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask >> SYS_ADMIN & 1 == 1)
+    let mask = TaskStatus::of_this_process().and_then(|status| status.mask("CapEff"));
+    mask.is_some_and(|mask| mask >> SYS_ADMIN & 1 == 1)
 }
 
 fn rights(privileged: bool) -> Check {
@@ -118,14 +118,14 @@ fn version(release: &str) -> Option<(u32, u32)> {
 
 /// Sites can make the kernel abort mounts whose requests take long.
 fn request_timeout() -> Check {
-    let read = |name: &str| fs::read_to_string(format!("/proc/sys/fs/fuse/{name}")).ok()?.trim().parse::<u64>().ok();
-    let limits = ["default_request_timeout", "max_request_timeout"].map(|name| (name, read(name).unwrap_or(0)));
+    let limits = ["fs.fuse.default_request_timeout", "fs.fuse.max_request_timeout"]
+        .map(|name| (name, sysctl::number::<u64>(name).unwrap_or(0)));
     match limits.iter().find(|(_, seconds)| *seconds > 0) {
         None => Check::ok("request timeout", "none: holds may last"),
         Some((name, seconds)) => Check::limited(
             "request timeout",
             format!("the kernel ends mounts that hold an operation for {seconds} s"),
-            format!("sysctl fs.fuse.{name}=0"),
+            format!("sysctl {name}=0"),
         ),
     }
 }
@@ -175,8 +175,7 @@ fn priority() -> Check {
 
 /// Where a wedged mount can be aborted.
 fn fusectl() -> Check {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    if mounts.lines().any(|line| line.split(' ').nth(2) == Some("fusectl")) {
+    if mountinfo::read().unwrap_or_default().iter().any(|mount| mount.fstype == "fusectl") {
         return Check::ok("fusectl", "is mounted: a wedged volume can be aborted");
     }
     let mend = "mount -t fusectl none /sys/fs/fuse/connections";
@@ -214,7 +213,7 @@ fn freezing() -> Vec<Check> {
 }
 
 /// One hierarchy that freezes is enough.
-fn freeze_groups(groups: &[(&'static str, Result<(), String>)]) -> Check {
+fn freeze_groups(groups: &[(&'static str, Result<(), freeze::ProbeError>)]) -> Check {
     let list = |wanted: bool| {
         let found = groups.iter().filter(move |(_, can)| can.is_ok() == wanted);
         let name = |kind: &str| kind.trim_start_matches("cgroup: ").trim_matches(['(', ')']).to_owned();
@@ -231,10 +230,10 @@ fn freeze_groups(groups: &[(&'static str, Result<(), String>)]) -> Check {
     Check::ok("freeze cgroup", working.join(", "))
 }
 
-fn freeze_check(name: &'static str, detail: &str, can: Result<(), String>, mend: &str) -> Check {
+fn freeze_check(name: &'static str, detail: &str, can: Result<(), freeze::ProbeError>, mend: &str) -> Check {
     match can {
         Ok(()) => Check::ok(name, detail),
-        Err(why) => Check::missing(name, why, mend),
+        Err(why) => Check::missing(name, why.to_string(), mend),
     }
 }
 
@@ -251,14 +250,13 @@ fn kernel_log() -> Check {
 
 /// What `--hung-task-timeout` sets.
 fn hung_tasks() -> Check {
-    let path = "/proc/sys/kernel/hung_task_timeout_secs";
-    match fs::read_to_string(path) {
-        Ok(seconds) if seconds.trim() == "0" => Check::limited(
+    match sysctl::read("kernel.hung_task_timeout_secs") {
+        Ok(seconds) if seconds == "0" => Check::limited(
             "hung tasks",
             "the kernel reports none",
             "--hung-task-timeout 5s, or sysctl kernel.hung_task_timeout_secs=120",
         ),
-        Ok(seconds) => Check::ok("hung tasks", format!("are reported after {} s", seconds.trim())),
+        Ok(seconds) => Check::ok("hung tasks", format!("are reported after {seconds} s")),
         Err(_) => Check::missing(
             "hung tasks",
             "this kernel does not report them",
