@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::error::VolumeError;
 use super::inner::Inner;
 use super::shutdown::Stop;
+use super::stun_freezer::StandStillError;
 use crate::control::{
     self, ControlHandler, ControlRefusal, ControlServer, DiscardReply, EventsStatus, GrowReply, HeldPage,
     MetricsServer, OperationCounters, ReleaseReply, ResumeReply, Status, StunReply, StunStatus,
@@ -123,7 +124,7 @@ impl ControlHandler for ControlledVolume {
         if !now.armed {
             return Err(ControlRefusal::Conflict("injection is off; arm the volume first (stunfs ctl arm)".into()));
         }
-        let refused = |why| ControlRefusal::Unavailable(format!("{why}; nothing is stunned"));
+        let refused = |why: StandStillError| ControlRefusal::Unavailable(format!("{why}; nothing is stunned"));
         let until = self.0.stun(duration).map_err(refused)?;
         Ok(StunReply { until_us: until.as_micros(), for_us: micros(until.since(self.0.clock.now())) })
     }

@@ -14,7 +14,7 @@ use super::error::VolumeError;
 use super::observer::{Summary, VolumeObserver};
 use super::shutdown::Stopper;
 use super::state::StateStore;
-use super::stun_freezer::StunFreezer;
+use super::stun_freezer::{StandStillError, StunFreezer};
 use super::watch::Watch;
 use crate::control::{ControlServer, MetricsServer};
 use crate::engine::{Engine, Released};
@@ -74,7 +74,7 @@ impl Inner {
 
     /// Stuns the volume; what is to be frozen stands still before anything is held, since QEMU cannot stop while a
     /// request of its guest is. If that fails nothing is stunned.
-    pub(super) fn stun(&self, duration: Option<Duration>) -> Result<SimTime, String> {
+    pub(super) fn stun(&self, duration: Option<Duration>) -> Result<SimTime, StandStillError> {
         let _until_it_has_begun = self.freezer.stand_still()?;
         Ok(self.engine.stun(duration).0)
     }

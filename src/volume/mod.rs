@@ -145,7 +145,7 @@ impl Volume {
     /// # Errors
     /// Something did not stand still within ten seconds; then all goes on and nothing is stunned.
     pub fn try_stun(&self, duration: Option<Duration>) -> Result<SimTime, VolumeError> {
-        self.inner.stun(duration).map_err(|why| VolumeError::new(ErrorKind::Unavailable, why))
+        self.inner.stun(duration).map_err(|why| VolumeError::new(ErrorKind::Unavailable, why.to_string()))
     }
 
     /// Ends a stun; what it held has been answered, and what it froze goes on, when it returns.
