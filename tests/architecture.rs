@@ -18,7 +18,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("seed", &["units"]),
     ("sys", &["units", "time"]),
     ("model", &["units", "time", "seed"]),
-    ("telemetry", &["units", "time", "model"]),
+    ("telemetry", &["units", "time", "model", "freeze::FreezeTarget"]),
     ("engine", &["units", "time", "seed", "sys", "model", "telemetry::event"]),
     ("backing", &["units", "time", "sys"]),
     ("fs", &["units", "time", "sys", "model", "engine", "backing", "telemetry::event", "options"]),

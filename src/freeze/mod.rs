@@ -28,9 +28,9 @@ pub use error::{
 pub use freeze_set::FreezeSet;
 pub use freezer::{Surroundings, UndoArmer};
 pub use guard::Guard;
-pub use probe::probe;
+pub use probe::{FreezeProbe, probe};
 pub use stuck_thread::StuckThread;
-pub use target::{FreezeTarget, FreezeTargetError};
+pub use target::{FreezeKind, FreezeTarget, FreezeTargetError};
 pub use undo_action::{RawUndoAction, UndoAction, UndoActionError};
 pub use undo_exec::execute_raw;
 pub use undo_log::UndoLog;

@@ -12,22 +12,36 @@ use super::docker;
 use super::error::ProbeError;
 use super::freeze_set::FreezeSet;
 use super::freezer::Surroundings;
-use super::target::FreezeTarget;
+use super::target::{FreezeKind, FreezeTarget};
 use crate::sys::cgroup::{CgroupError, CgroupVersion, hierarchies};
 use crate::time::Deadline;
 
 /// The longest that an empty group takes to freeze.
 const WITHIN: Duration = Duration::from_secs(5);
 
-/// For each kind of target whether it can be frozen here, and why not. `qmp:` depends on nothing but a QEMU with a socket.
-pub fn probe() -> Vec<(&'static str, Result<(), ProbeError>)> {
-    vec![
-        ("cgroup: (v1 freezer)", cgroup(CgroupVersion::V1)),
-        ("cgroup: (v2 cgroup.freeze)", cgroup(CgroupVersion::V2)),
-        ("pid:", pid()),
-        ("docker:", engines(&Surroundings::from_env().engines)),
-        ("qmp:", Ok(())),
-    ]
+/// Whether a kind of target can be frozen here.
+#[derive(Debug)]
+pub struct FreezeProbe {
+    /// The kind of target.
+    pub kind: FreezeKind,
+    /// The generation of control groups, for [`FreezeKind::Cgroup`].
+    pub version: Option<CgroupVersion>,
+    /// The reason why not.
+    pub outcome: Result<(), ProbeError>,
+}
+
+/// Tries each kind of target, and each generation of control groups. A machine (`qmp:`) depends on nothing but a QEMU with
+/// a socket.
+pub fn probe() -> Vec<FreezeProbe> {
+    let groups =
+        [CgroupVersion::V1, CgroupVersion::V2].map(|version| (FreezeKind::Cgroup, Some(version), cgroup(version)));
+    let others = [
+        (FreezeKind::Pid, None, pid()),
+        (FreezeKind::Docker, None, engines(&Surroundings::from_env().engines)),
+        (FreezeKind::Qmp, None, Ok(())),
+    ];
+    let probed = groups.into_iter().chain(others);
+    probed.map(|(kind, version, outcome)| FreezeProbe { kind, version, outcome }).collect()
 }
 
 fn cgroup(version: CgroupVersion) -> Result<(), ProbeError> {

@@ -258,14 +258,10 @@ pub(super) fn socket(text: &str) -> Parsed<PathBuf> {
     }
 }
 
-/// Something to freeze; the path of a socket is made absolute, that of a control group is below its hierarchy.
+/// A target to freeze, the same from any working directory.
 pub(super) fn freeze(text: &str) -> Parsed<FreezeTarget> {
-    match text.parse::<FreezeTarget>().map_err(|error| ParseUnitError::new(error.to_string()))? {
-        FreezeTarget::Qmp(path) => std::path::absolute(&path)
-            .map(FreezeTarget::Qmp)
-            .or_else(|error| wrong(format!("'{}' is not the path of a socket: {error}", path.display()))),
-        target => Ok(target),
-    }
+    let target = text.parse::<FreezeTarget>().map_err(|error| ParseUnitError::new(error.to_string()))?;
+    target.absolute().or_else(|error| wrong(format!("the working directory, where '{text}' begins: {error}")))
 }
 
 /// `FILE` or `unix:SOCKET`: which it is shows when it is opened.

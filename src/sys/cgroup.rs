@@ -4,6 +4,7 @@
 //! any other file.
 
 use std::ffi::CStr;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,15 @@ pub enum CgroupVersion {
     V1,
     /// The unified hierarchy.
     V2,
+}
+
+impl fmt::Display for CgroupVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V1 => "v1 freezer",
+            Self::V2 => "v2 cgroup.freeze",
+        })
+    }
 }
 
 const CGROUP_MAGIC: FsWord = 0x0027_e0eb;

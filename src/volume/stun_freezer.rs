@@ -72,7 +72,7 @@ struct FreezerState {
 pub(super) struct StunFreezer {
     /// A thread that needs both this and the guard locks this first.
     set: Mutex<FreezeSet>,
-    targets: Vec<String>,
+    targets: Vec<FreezeTarget>,
     state: Mutex<FreezerState>,
     changed: Condvar,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -107,7 +107,7 @@ impl StunFreezer {
             FreezerState { phase: Phase::Thawed, asked: 0, failed: 0, failure: None, nudged: false, closing: false };
         Ok(Self {
             set: Mutex::new(set),
-            targets: targets.iter().map(ToString::to_string).collect(),
+            targets: targets.to_vec(),
             state: Mutex::new(state),
             changed: Condvar::new(),
             thread: Mutex::new(None),

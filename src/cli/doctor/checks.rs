@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use rustix::process::{Resource, geteuid, getrlimit};
 use rustix::system::uname;
 use stunfs::backing::{self, Favour};
-use stunfs::freeze;
+use stunfs::freeze::{self, FreezeKind, FreezeProbe};
 use stunfs::sys::process::TaskStatus;
 use stunfs::sys::{mountinfo, pm_qos, sysctl};
 
@@ -196,42 +196,40 @@ fn loop_devices() -> Check {
 /// What a stun can freeze here, tried out.
 fn freezing() -> Vec<Check> {
     let (groups, others): (Vec<_>, Vec<_>) =
-        freeze::probe().into_iter().partition(|(kind, _)| kind.starts_with("cgroup:"));
+        freeze::probe().into_iter().partition(|probe| probe.kind == FreezeKind::Cgroup);
     let mut checks = vec![freeze_groups(&groups)];
-    checks.extend(others.into_iter().filter_map(|(kind, can)| match kind {
-        "pid:" => Some(freeze_check("freeze pid", "processes can be stopped", can, "mount -t proc proc /proc")),
-        "docker:" => Some(freeze_check(
+    checks.extend(others.into_iter().filter_map(|probe| match probe.kind {
+        FreezeKind::Cgroup => None,
+        FreezeKind::Pid => {
+            Some(freeze_check("freeze pid", "processes can be stopped", probe, "mount -t proc proc /proc"))
+        }
+        FreezeKind::Docker => Some(freeze_check(
             "freeze docker",
             "containers (and kind nodes) can be paused",
-            can,
+            probe,
             "apt-get install docker.io && service docker start",
         )),
-        "qmp:" => Some(freeze_check("freeze qmp", "needs a QEMU with -qmp unix:SOCKET,server,nowait", can, "")),
-        _ => None,
+        FreezeKind::Qmp => {
+            Some(freeze_check("freeze qmp", "needs a QEMU with -qmp unix:SOCKET,server,nowait", probe, ""))
+        }
     }));
     checks
 }
 
 /// One hierarchy that freezes is enough.
-fn freeze_groups(groups: &[(&'static str, Result<(), freeze::ProbeError>)]) -> Check {
-    let list = |wanted: bool| {
-        let found = groups.iter().filter(move |(_, can)| can.is_ok() == wanted);
-        let name = |kind: &str| kind.trim_start_matches("cgroup: ").trim_matches(['(', ')']).to_owned();
-        found.map(move |(kind, can)| match can {
-            Ok(()) => name(kind),
-            Err(why) => format!("{}: {why}", name(kind)),
-        })
-    };
-    let working: Vec<String> = list(true).collect();
+fn freeze_groups(groups: &[FreezeProbe]) -> Check {
+    let name = |probe: &FreezeProbe| probe.version.map(|version| version.to_string()).unwrap_or_default();
+    let working: Vec<_> = groups.iter().filter(|probe| probe.outcome.is_ok()).map(name).collect();
     if working.is_empty() {
-        let why = list(false).collect::<Vec<_>>().join("; ");
+        let failed = |probe: &FreezeProbe| Some(format!("{}: {}", name(probe), probe.outcome.as_ref().err()?));
+        let why = groups.iter().filter_map(failed).collect::<Vec<_>>().join("; ");
         return Check::missing("freeze cgroup", why, "sudo stunfs ..., or mount -t cgroup2 none /sys/fs/cgroup");
     }
     Check::ok("freeze cgroup", working.join(", "))
 }
 
-fn freeze_check(name: &'static str, detail: &str, can: Result<(), freeze::ProbeError>, mend: &str) -> Check {
-    match can {
+fn freeze_check(name: &'static str, detail: &str, probe: FreezeProbe, mend: &str) -> Check {
+    match probe.outcome {
         Ok(()) => Check::ok(name, detail),
         Err(why) => Check::missing(name, why.to_string(), mend),
     }
