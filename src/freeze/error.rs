@@ -53,16 +53,16 @@ fn and(error: Option<&FreezeError>) -> String {
 /// The reason why one target cannot be frozen or thawed.
 #[derive(Debug, Error)]
 pub enum FreezeCause {
-    /// A control group's.
+    /// It is a control group.
     #[error(transparent)]
     Cgroup(#[from] CgroupFailure),
-    /// A container's.
+    /// It is a container.
     #[error(transparent)]
     Container(#[from] ContainerFailure),
-    /// A process tree's.
+    /// It is a process tree.
     #[error(transparent)]
     Process(#[from] ProcessFailure),
-    /// A virtual machine's.
+    /// It is a virtual machine.
     #[error(transparent)]
     Machine(#[from] QmpFailure),
     /// The guard process cannot be told how to thaw it.
@@ -156,7 +156,7 @@ pub enum ContainerFailure {
         /// The process.
         pid: i32,
     },
-    /// The engine lied.
+    /// The engine answered that it paused the container, and did not.
     #[error("the engine at {socket} said yes, but the container is not paused")]
     NotPaused {
         /// The engine's socket.
@@ -185,7 +185,7 @@ pub enum EngineError {
     /// No answer came before the deadline.
     #[error("no answer in time")]
     NoAnswer,
-    /// A bug.
+    /// That thread panicked, which is a bug.
     #[error("the thread that talks to the engine ended early")]
     ThreadEnded,
     /// The engine answered with an error.
@@ -223,7 +223,7 @@ pub enum ProcessFailure {
     /// It ended after it was named.
     #[error("the process is gone")]
     Gone,
-    /// The kernel's own cannot be stopped.
+    /// A thread of the kernel cannot be stopped.
     #[error("it is a thread of the kernel")]
     KernelThread,
     /// No descriptor of it can be had.
@@ -254,10 +254,10 @@ pub enum ProcessFailure {
         /// What the system said.
         cause: Errno,
     },
-    /// Some threads go on.
+    /// Some threads did not stop.
     #[error("not every thread stopped in time: {}", list(.threads))]
     Unacknowledged {
-        /// Some of them.
+        /// Some of those threads.
         threads: Vec<StuckThread>,
     },
     /// It stays stopped.
@@ -323,7 +323,7 @@ pub enum MonitorError {
     /// Nothing before the deadline.
     #[error("no answer in time")]
     NoAnswer,
-    /// QEMU hung up.
+    /// QEMU closed the connection.
     #[error("the connection was closed")]
     Closed,
     /// The socket failed.

@@ -1,6 +1,6 @@
 //! The daemon's side of its guard: a process that outlives it and cleans up if it is killed.
 //!
-//! The guard is forked, not executed, so that it works in every program that uses the library. It is nobody's child
+//! The guard is forked, not executed, so that it works in every program that uses the library. It is not the daemon's child
 //! (forked twice), in a session of its own, and knows of the daemon only through a socket: when that closes without the
 //! word `done`, the daemon is dead. What is to be undone is told in lines of text:
 //!
