@@ -13,7 +13,7 @@ use rustix::path::DecInt;
 use rustix::process::Pid;
 
 /// The directory in which the kernel shows its processes.
-pub const PROC: &str = "/proc";
+pub(crate) const PROC: &str = "/proc";
 
 /// `PF_KTHREAD` of the kernel's task flags.
 const KERNEL_THREAD: u64 = 0x0020_0000;

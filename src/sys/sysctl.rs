@@ -13,7 +13,7 @@ use rustix::fs::{CWD, Mode, OFlags, PROC_SUPER_MAGIC, fstatfs, openat};
 use rustix::io::{Errno, write as write_fd};
 
 /// The directory in which the kernel shows its settings.
-pub const PROC_SYS: &str = "/proc/sys";
+pub(crate) const PROC_SYS: &str = "/proc/sys";
 
 /// The file of a setting below `root`: `kernel.hung_task_warnings` is `kernel/hung_task_warnings`.
 pub(crate) fn path_below(root: &Path, name: &str) -> PathBuf {
