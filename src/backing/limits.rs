@@ -4,6 +4,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::sys::sysctl;
+
 /// How many descriptors this process may hold now.
 pub fn nofile_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
@@ -12,7 +14,7 @@ pub fn nofile_limit() -> u64 {
 /// Raises the limit on descriptors as far as the process may; what holds then.
 pub fn raise_nofile_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
-    let most = std::fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse().ok());
+    let most = sysctl::number("fs.nr_open");
     let beyond = most.max(limit.maximum);
     // Beyond the hard limit needs CAP_SYS_RESOURCE; up to it needs nothing.
     if setrlimit(Resource::Nofile, Rlimit { current: beyond, maximum: beyond }).is_err() {

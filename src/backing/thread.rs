@@ -129,11 +129,9 @@ mod tests {
     fn slack_and_priority_are_those_of_one_thread() {
         std::thread::spawn(|| set_nice(19).unwrap()).join().unwrap();
         let class_and_slack = || {
-            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
-            let after_name = stat.rsplit_once(") ").unwrap().1;
-            // Fields 19 (nice) and 41 (policy) of proc(5); the name was the second.
-            let fields: Vec<i32> = after_name.split(' ').skip(1).map(|field| field.parse().unwrap_or(-1)).collect();
-            (fields[15], fields[37], rustix::thread::current_timer_slack().unwrap())
+            // SAFETY: both calls only read the scheduling of this thread.
+            let (nice, policy) = unsafe { (libc::getpriority(libc::PRIO_PROCESS, 0), libc::sched_getscheduler(0)) };
+            (nice, policy & !libc::SCHED_RESET_ON_FORK, rustix::thread::current_timer_slack().unwrap())
         };
         let before = class_and_slack();
         let favoured = std::thread::spawn(move || (favour_this_thread(), class_and_slack()));

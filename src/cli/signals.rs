@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use anyhow::Context;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals as Caught};
+use stunfs::internal::sys::process::TaskStatus;
 
 /// Signals that are caught and not yet served.
 #[derive(Debug)]
@@ -62,8 +63,6 @@ impl Drop for Serving {
 
 /// Whether this process was started with `signal` ignored.
 fn is_ignored(signal: i32) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let mask = TaskStatus::of_this_process().and_then(|status| status.mask("SigIgn")).unwrap_or(0);
     mask >> (signal - 1) & 1 == 1
 }

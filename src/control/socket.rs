@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with};
 
 use super::client::{Client, ClientError};
+use crate::sys::mountinfo;
 use crate::time::wait_until;
 
 /// The longest path that the kernel takes for a socket.
@@ -280,24 +281,7 @@ fn only_one(dir: &Path) -> Result<PathBuf, FindError> {
 }
 
 fn is_mounted(path: &Path) -> bool {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    table
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .any(|place| unescape_octal(place) == path.as_os_str().as_bytes())
-}
-
-/// `\040` for a space, as in the mount table.
-fn unescape_octal(text: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        let code = (first == b'\\').then(|| tail.get(..3)).flatten();
-        let byte = code.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        out.push(byte.unwrap_or(first));
-        rest = if byte.is_some() { &tail[3..] } else { tail };
-    }
-    out
+    mountinfo::read().is_ok_and(|mounts| mountinfo::at(&mounts, path).is_some())
 }
 
 /// An absolute path without symbolic links. The last part is only asked whether it is a link, which no volume answers itself.

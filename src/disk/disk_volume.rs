@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::record::DiskRecord;
 use super::{filesystem, loopdev};
 use crate::control::{Client, ClientError};
-use crate::fuse::{ConnectionId, abort, mountinfo};
+use crate::fuse::{ConnectionId, abort};
+use crate::sys::mountinfo;
 use crate::time::wait_until;
 
 /// How long held operations may take to be answered.

@@ -17,7 +17,7 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 use super::loopdev;
 use super::spec::{DiskSpec, FsKind};
 use super::system::{find_program, in_time};
-use crate::fuse::mountinfo::{self, Mount};
+use crate::sys::mountinfo::{self, Mount};
 use crate::time::{Deadline, wait_until};
 use crate::volume::{ErrorKind, VolumeError};
 

@@ -1,4 +1,5 @@
-//! Small questions to the system: who runs, who uses a mount, which program is there; and a call with a time limit.
+//! Small questions to the system: which process runs, which ones use a mount, where a program lies; and a call with a
+//! time limit.
 //!
 //! Must not know: disks. Invariant: nothing here sends a request to a file system that may stand still.
 
@@ -6,6 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::time::Duration;
+
+use crate::sys::process::{self, TaskStat};
+use crate::sys::sysctl;
 
 /// What `work` returns if it does within `within`. Else the thread goes on alone: it hangs in the kernel.
 pub(super) fn in_time<T: Send + 'static>(
@@ -15,7 +19,7 @@ pub(super) fn in_time<T: Send + 'static>(
 ) -> Option<T> {
     let (tell, answer) = channel();
     let body = move || {
-        // Nobody waits any more if it took too long.
+        // The caller has given up if it took too long.
         let _ = tell.send(work());
     };
     std::thread::Builder::new().name(format!("stunfs-{name}")).spawn(body).ok()?;
@@ -34,8 +38,8 @@ pub struct ProcessId {
 impl ProcessId {
     /// The process that has this number now.
     pub(super) fn of(pid: u32) -> Option<Self> {
-        let (state, started) = stat(pid)?;
-        (!is_over(state)).then_some(Self { pid, started })
+        let stat = stat(pid)?;
+        (!stat.is_over()).then_some(Self { pid, started: stat.start })
     }
 
     /// Whether it is there, and not only waits to be reaped.
@@ -45,40 +49,28 @@ impl ProcessId {
 
     /// Whether it was stopped by a signal.
     pub(super) fn is_stopped(self) -> bool {
-        stat(self.pid).is_some_and(|(state, started)| started == self.started && matches!(state, 'T' | 't'))
+        stat(self.pid).is_some_and(|stat| stat.start == self.started && stat.is_stopped())
     }
 }
 
-const fn is_over(state: char) -> bool {
-    matches!(state, 'Z' | 'X' | 'x')
-}
-
-/// State and start of a process.
-fn stat(pid: u32) -> Option<(char, u64)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, rest) = text.rsplit_once(") ")?;
-    let mut fields = rest.split(' ');
-    let state = fields.next()?.chars().next()?;
-    Some((state, fields.nth(22 - 4)?.parse().ok()?))
+fn stat(pid: u32) -> Option<TaskStat> {
+    TaskStat::read(pid.try_into().ok()?)
 }
 
 /// Processes with a file or their working directory below `place`: `fluentd (134)`. At most `most`.
 pub(super) fn users_of(place: &Path, most: usize) -> Vec<String> {
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|pid| uses(*pid, place)).take(most).map(named).collect()
+    process::pids().into_iter().filter(|pid| uses(*pid, place)).take(most).map(named).collect()
 }
 
-fn uses(pid: u32, place: &Path) -> bool {
+fn uses(pid: i32, place: &Path) -> bool {
     let base = PathBuf::from(format!("/proc/{pid}"));
     let below = |link: PathBuf| fs::read_link(link).is_ok_and(|target| target.starts_with(place));
     let open = fs::read_dir(base.join("fd")).into_iter().flatten().flatten();
     below(base.join("cwd")) || below(base.join("root")) || open.map(|entry| entry.path()).any(below)
 }
 
-fn named(pid: u32) -> String {
-    let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    format!("{} ({pid})", comm.trim())
+fn named(pid: i32) -> String {
+    format!("{} ({pid})", process::command_name(pid))
 }
 
 /// Where a program lies.
@@ -90,7 +82,7 @@ pub(super) fn find_program(name: &str) -> Option<PathBuf> {
 
 /// Which boot of the machine this is.
 pub(super) fn boot() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+    sysctl::read("kernel.random.boot_id").unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -6,6 +6,22 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::op::{OpInfo, command_name};
 
+/// Why globs of paths cannot be compiled.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FilterError {
+    /// One of them cannot be understood.
+    #[error("'{glob}' is not a glob: {}", .cause.kind())]
+    Glob {
+        /// The glob as it was written.
+        glob: String,
+        /// What is wrong with it.
+        cause: globset::Error,
+    },
+    /// All of them together are too much.
+    #[error("{0}")]
+    Set(#[from] globset::Error),
+}
+
 /// A compiled filter. An operation is selected if each list that is not empty has a match.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
@@ -16,18 +32,18 @@ pub struct Filter {
 
 impl Filter {
     /// Compiles the lists; the error names the glob that cannot be understood.
-    pub fn new(paths: &[String], comms: &[String], uids: &[u32]) -> Result<Self, String> {
+    pub fn new(paths: &[String], comms: &[String], uids: &[u32]) -> Result<Self, FilterError> {
         let mut set = GlobSetBuilder::new();
         for path in paths {
             let glob = GlobBuilder::new(path.trim_start_matches('/'))
                 .literal_separator(true)
                 .build()
-                .map_err(|error| format!("'{path}' is not a glob: {}", error.kind()))?;
+                .map_err(|cause| FilterError::Glob { glob: path.clone(), cause })?;
             set.add(glob);
         }
         let paths = match paths.is_empty() {
             true => None,
-            false => Some(set.build().map_err(|error| error.to_string())?),
+            false => Some(set.build()?),
         };
         Ok(Self { paths, comms: comms.to_vec(), uids: uids.to_vec() })
     }
@@ -87,6 +103,6 @@ mod tests {
 
     #[test]
     fn bad_globs_are_named() {
-        assert!(Filter::new(&["[a".into()], &[], &[]).unwrap_err().contains("'[a'"));
+        assert!(Filter::new(&["[a".into()], &[], &[]).unwrap_err().to_string().contains("'[a'"));
     }
 }

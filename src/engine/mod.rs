@@ -21,7 +21,7 @@ mod timer;
 mod usage_bound;
 
 pub use commands::{EngineStatus, Released, Stunned};
-pub use filter::Filter;
+pub use filter::{Filter, FilterError};
 pub use op::{Caller, HeldOperation, HoldTimes, Later, Observer, OpInfo};
 
 use std::collections::{HashMap, HashSet};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::model::{Access, Penalty};
+use crate::sys::process;
 use crate::telemetry::event::{EventBody, OpKind, OpRecord};
 use crate::time::SimTime;
 use crate::units::{ByteRange, Bytes};
@@ -103,8 +104,7 @@ pub(crate) fn command_name(pid: u32) -> Arc<str> {
     if pid == 0 {
         return Arc::from("");
     }
-    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    Arc::from(name.trim_end_matches('\n'))
+    i32::try_from(pid).map_or_else(|_| Arc::from(""), |pid| process::command_name(pid).into())
 }
 
 /// A held operation, as `ctl status` tells of it.

@@ -1,6 +1,6 @@
 //! Freezing a control group with everything below it: the v1 freezer and v2's `cgroup.freeze`.
 //!
-//! Must not know: which processes matter to whom. Invariant: a group that somebody else froze is neither frozen nor thawed.
+//! Must not know: what runs in the group. Invariant: a group that another program froze is neither frozen nor thawed.
 
 use std::ffi::CString;
 use std::fs;
@@ -13,10 +13,12 @@ use std::time::Duration;
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, openat};
 use rustix::io::Errno;
 
-use super::freeze_set::{Freezer, StuckThread, Surroundings, UndoArmer};
-use super::hierarchy::{self, Version};
-use super::procfs::{self, Rest};
+use super::error::{CgroupFailure, FreezeCause};
+use super::freezer::{Freezer, Surroundings, UndoArmer, tell};
+use super::stuck_thread::{RestDetector, StuckThread};
 use super::undo_action::UndoAction;
+use crate::sys::cgroup::{self, CgroupVersion};
+use crate::sys::process;
 use crate::time::{Deadline, pause};
 
 /// How often the state is read back.
@@ -27,42 +29,43 @@ pub(super) struct Cgroup {
     path: PathBuf,
     /// The group itself: another one of the same name is not touched.
     directory: OwnedFd,
-    version: Version,
+    version: CgroupVersion,
     ours: bool,
     waiting: Vec<StuckThread>,
 }
 
-impl Version {
+impl CgroupVersion {
     /// The file that freezes and thaws, and what to write for either.
     fn control(self) -> (&'static str, &'static str, &'static str) {
         match self {
-            Self::One => ("freezer.state", "FROZEN", "THAWED"),
-            Self::Two => ("cgroup.freeze", "1", "0"),
+            Self::V1 => ("freezer.state", "FROZEN", "THAWED"),
+            Self::V2 => ("cgroup.freeze", "1", "0"),
         }
     }
 
     /// The states of threads that stay where they are: the v2 freezer's own is an interruptible sleep.
     fn resting(self) -> &'static [u8] {
         match self {
-            Self::One => b"DTtZX",
-            Self::Two => b"DSTtZX",
+            Self::V1 => b"DTtZX",
+            Self::V2 => b"DSTtZX",
         }
     }
 
     /// The file that lists a group's threads.
     fn threads(self) -> &'static str {
         match self {
-            Self::One => "tasks",
-            Self::Two => "cgroup.threads",
+            Self::V1 => "tasks",
+            Self::V2 => "cgroup.threads",
         }
     }
 }
 
 impl Cgroup {
-    pub(super) fn open(path: &Path) -> Result<Self, String> {
-        let (version, path) = hierarchy::find(path)?;
+    pub(super) fn open(path: &Path) -> Result<Self, FreezeCause> {
+        let (version, path) = cgroup::find(path).map_err(CgroupFailure::Group)?;
         let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
-        let directory = openat(CWD, &path, flags, Mode::empty()).map_err(|error| at(&path, error))?;
+        let directory = openat(CWD, &path, flags, Mode::empty());
+        let directory = directory.map_err(|cause| CgroupFailure::Access { path: path.clone(), cause: cause.into() })?;
         Ok(Self { path, directory, version, ours: false, waiting: Vec::new() })
     }
 
@@ -80,8 +83,8 @@ impl Cgroup {
     /// Whether the group itself was asked to freeze (not one above it).
     fn requested(&self) -> io::Result<bool> {
         let file = match self.version {
-            Version::One => "freezer.self_freezing",
-            Version::Two => "cgroup.freeze",
+            CgroupVersion::V1 => "freezer.self_freezing",
+            CgroupVersion::V2 => "cgroup.freeze",
         };
         Ok(self.read(file)?.trim() == "1")
     }
@@ -89,16 +92,16 @@ impl Cgroup {
     /// Whether the kernel says that everything in the group is frozen.
     fn acknowledged(&self) -> io::Result<bool> {
         match self.version {
-            Version::One => Ok(self.read("freezer.state")?.trim() == "FROZEN"),
-            Version::Two => Ok(self.read("cgroup.events")?.lines().any(|line| line == "frozen 1")),
+            CgroupVersion::V1 => Ok(self.read("freezer.state")?.trim() == "FROZEN"),
+            CgroupVersion::V2 => Ok(self.read("cgroup.events")?.lines().any(|line| line == "frozen 1")),
         }
     }
 
     /// Whether a group above this one is frozen, so that this one stays frozen whatever is done here.
     fn frozen_from_above(&self) -> bool {
         match self.version {
-            Version::One => self.read("freezer.parent_freezing").is_ok_and(|text| text.trim() == "1"),
-            Version::Two => self
+            CgroupVersion::V1 => self.read("freezer.parent_freezing").is_ok_and(|text| text.trim() == "1"),
+            CgroupVersion::V2 => self
                 .path
                 .ancestors()
                 .skip(1)
@@ -118,17 +121,17 @@ impl Cgroup {
         threads
     }
 
-    fn action(&self) -> Result<UndoAction, String> {
+    fn action(&self) -> Result<UndoAction, FreezeCause> {
         let (file, _, thawed) = self.version.control();
-        let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| "its path has a zero byte".to_owned());
+        let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| FreezeCause::ZeroByte);
         let path = text(self.path.join(file).as_os_str().as_bytes())?;
         Ok(UndoAction::Write { path, value: text(thawed.as_bytes())? })
     }
 
-    fn acknowledge(&mut self, around: &Surroundings, deadline: Deadline) -> Result<(), String> {
-        let mut rest = Rest::default();
+    fn acknowledge(&mut self, around: &Surroundings, deadline: Deadline) -> Result<(), FreezeCause> {
+        let mut rest = RestDetector::default();
         loop {
-            if self.acknowledged().map_err(|error| self.failed(&error))? {
+            if self.acknowledged().map_err(|cause| self.failed(cause))? {
                 return Ok(());
             }
             let threads = self.threads();
@@ -139,19 +142,15 @@ impl Cgroup {
                 return Ok(());
             }
             if deadline.passed() {
-                return Err(unacknowledged(&threads));
+                return Err(unacknowledged(&threads).into());
             }
             pause(POLL.min(deadline.left()));
         }
     }
 
-    fn failed(&self, error: &io::Error) -> String {
-        at(&self.path, error)
+    fn failed(&self, cause: io::Error) -> CgroupFailure {
+        CgroupFailure::Access { path: self.path.clone(), cause }
     }
-}
-
-fn at(path: &Path, error: impl std::fmt::Display) -> String {
-    format!("{}: {error}", path.display())
 }
 
 /// Whether the thread is where frozen ones are.
@@ -159,10 +158,9 @@ fn in_freezer(thread: &StuckThread) -> bool {
     matches!(thread.place.as_deref(), Some("__refrigerator" | "do_freezer_trap"))
 }
 
-fn unacknowledged(threads: &[i32]) -> String {
-    let running = threads.iter().map(|tid| procfs::waiting(*tid)).filter(|thread| !in_freezer(thread));
-    let names: Vec<_> = running.take(4).map(|thread| thread.to_string()).collect();
-    format!("the kernel did not acknowledge it in time; among those not frozen may be {}", names.join(", "))
+fn unacknowledged(threads: &[i32]) -> CgroupFailure {
+    let running = threads.iter().map(|tid| StuckThread::read(*tid)).filter(|thread| !in_freezer(thread));
+    CgroupFailure::Unacknowledged { threads: running.take(4).collect() }
 }
 
 fn is_gone(error: &io::Error) -> bool {
@@ -170,48 +168,45 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 impl Freezer for Cgroup {
-    fn check(&self, around: &Surroundings) -> Result<(), String> {
+    fn check(&self, around: &Surroundings) -> Result<(), FreezeCause> {
         let file = self.version.control().0;
-        match accessat(&self.directory, file, Access::WRITE_OK, AtFlags::EACCESS) {
-            Err(Errno::NOENT) => {
-                return Err(format!("{} has no {file}: gone, or the kernel is too old", self.path.display()));
-            }
-            Err(error) => return Err(format!("no right to write {}: {error}", self.path.join(file).display())),
-            Ok(()) => {}
-        }
+        accessat(&self.directory, file, Access::WRITE_OK, AtFlags::EACCESS).map_err(|cause| match cause {
+            Errno::NOENT => CgroupFailure::NoFreezer { path: self.path.clone(), file },
+            cause => CgroupFailure::NoRight { path: self.path.join(file), cause },
+        })?;
         let threads = self.threads();
-        let inside =
-            |pid: &rustix::process::Pid| procfs::threads(pid.as_raw_pid()).iter().any(|tid| threads.contains(tid));
-        match around.untouchable().find(inside) {
-            Some(pid) => Err(format!(
-                "it holds process {} ({}), which has to thaw it again; start stunfs in another group, or name one below",
-                pid.as_raw_nonzero(),
-                procfs::waiting(pid.as_raw_pid()).comm
-            )),
+        let inside = |pid: &i32| process::threads(*pid).iter().any(|tid| threads.contains(tid));
+        match around.untouchable().map(|pid| pid.as_raw_pid()).find(inside) {
+            Some(pid) => Err(CgroupFailure::HoldsSpared { pid, comm: process::command_name(pid) }.into()),
             None => Ok(()),
         }
     }
 
-    fn freeze(&mut self, around: &Surroundings, deadline: Deadline, arm: &mut UndoArmer<'_>) -> Result<(), String> {
-        // Again: somebody may have been moved into it since.
+    fn freeze(
+        &mut self,
+        around: &Surroundings,
+        deadline: Deadline,
+        arm: &mut UndoArmer<'_>,
+    ) -> Result<(), FreezeCause> {
+        // Again: a process that must go on may have been moved into it since.
         self.check(around)?;
-        if !self.requested().map_err(|error| self.failed(&error))? {
-            arm(&self.action()?).map_err(|error| format!("the guard does not answer: {error}"))?;
+        if !self.requested().map_err(|cause| self.failed(cause))? {
+            tell(arm, &self.action()?)?;
             self.ours = true;
-            self.write(self.version.control().1).map_err(|error| self.failed(&error))?;
+            self.write(self.version.control().1).map_err(|cause| self.failed(cause))?;
         }
         self.acknowledge(around, deadline)
     }
 
-    fn thaw(&mut self, deadline: Deadline) -> Result<(), String> {
+    fn thaw(&mut self, deadline: Deadline) -> Result<(), FreezeCause> {
         while self.ours {
             let thawed = self
                 .write(self.version.control().2)
                 .and_then(|()| Ok(!self.requested()? && (!self.acknowledged()? || self.frozen_from_above())));
             match thawed {
                 Ok(false) if !deadline.passed() => pause(POLL),
-                Ok(false) => return Err("the kernel did not acknowledge the thaw in time".to_owned()),
-                Err(error) if !is_gone(&error) => return Err(self.failed(&error)),
+                Ok(false) => return Err(CgroupFailure::StillFrozen { path: self.path.clone() }.into()),
+                Err(cause) if !is_gone(&cause) => return Err(self.failed(cause).into()),
                 Ok(true) | Err(_) => self.ours = false,
             }
         }

@@ -1,7 +1,7 @@
 //! Pausing a container through the Engine API that docker and podman serve on a Unix socket.
 //!
 //! Must not know: what runs in it. Invariant: the container is named by its id from the first look on, so one that takes
-//! over its name is not touched; one that somebody else paused is left alone.
+//! over its name is not touched; one that another program paused is left alone.
 
 use std::ffi::CString;
 use std::fs;
@@ -9,14 +9,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::error::{ContainerFailure, EngineError, FreezeCause, one_line};
+use super::freezer::{Freezer, Surroundings, UndoArmer, tell};
+use super::undo_action::UndoAction;
+use crate::sys::cgroup::FreezerGroups;
+use crate::time::{Deadline, pause};
 use bollard::errors::Error;
 use bollard::models::ContainerState;
 use bollard::{API_DEFAULT_VERSION, Docker};
-use rustix::process::Pid;
-
-use super::freeze_set::{Freezer, Surroundings, UndoArmer};
-use super::undo_action::UndoAction;
-use crate::time::{Deadline, pause};
 
 /// A look at a container is given up after this.
 const CHECK_WITHIN: Duration = Duration::from_secs(10);
@@ -30,8 +30,8 @@ fn engine<T: Send>(
     work: impl AsyncFnOnce(&Docker) -> Result<T, Error> + Send,
 ) -> Result<T, EngineError> {
     let talk = || {
-        let path = socket.to_str().ok_or("the socket's path is not UTF-8")?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+        let path = socket.to_str().ok_or(EngineError::NotUtf8)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let talk = async {
                 let seconds = deadline.left().as_secs() + 1;
@@ -39,56 +39,22 @@ fn engine<T: Send>(
                 work(&docker).await
             };
             let answered = tokio::time::timeout(deadline.left(), talk).await;
-            answered.map_err(|_| EngineError::from("no answer in time"))?.map_err(EngineError::from)
+            answered.map_err(|_| EngineError::NoAnswer)?.map_err(EngineError::from)
         })
     };
     let answer = std::thread::scope(|scope| scope.spawn(talk).join());
-    answer.unwrap_or_else(|_| Err(EngineError::from("the thread that talks to the engine ended early")))
-}
-
-/// What an engine answered instead of doing it.
-#[derive(Debug)]
-struct EngineError {
-    /// HTTP status, if it answered at all.
-    status: Option<u16>,
-    why: String,
-}
-
-impl EngineError {
-    fn is_gone(&self) -> bool {
-        self.status == Some(404)
-    }
+    answer.unwrap_or(Err(EngineError::ThreadEnded))
 }
 
 impl From<Error> for EngineError {
     fn from(error: Error) -> Self {
         match error {
-            Error::DockerResponseServerError { status_code, message } => {
-                Self { status: Some(status_code), why: message }
+            Error::DockerResponseServerError { status_code: status, message } => {
+                Self::Refused { status, message: one_line(&message) }
             }
-            error => Self { status: None, why: chain(&error) },
+            error => Self::Client(Box::new(error)),
         }
     }
-}
-
-impl From<&str> for EngineError {
-    fn from(why: &str) -> Self {
-        Self::from(why.to_owned())
-    }
-}
-
-impl From<String> for EngineError {
-    fn from(why: String) -> Self {
-        Self { status: None, why }
-    }
-}
-
-/// An error with what caused it: an HTTP client's own message says little.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let mut texts: Vec<_> = causes.map(|error| error.to_string().replace('\n', " ")).collect();
-    texts.dedup();
-    texts.join(": ")
 }
 
 #[derive(Debug)]
@@ -99,31 +65,33 @@ pub(super) struct Container {
 }
 
 impl Container {
-    pub(super) fn open(name: &str, around: &Surroundings) -> Result<Self, String> {
+    pub(super) fn open(name: &str, around: &Surroundings) -> Result<Self, FreezeCause> {
         let mut failures = Vec::new();
         for socket in &around.engines {
             match find(socket, name) {
                 Ok(id) => return Ok(Self { id, engine: socket.clone(), ours: false }),
-                Err(why) => failures.push(format!("{}: {why}", socket.display())),
+                Err(cause) => failures.push((socket.clone(), cause)),
             }
         }
-        Err(format!("no engine has this container ({})", failures.join("; ")))
+        Err(ContainerFailure::NotFound { failures }.into())
     }
 
     fn state(&self, deadline: Deadline) -> Result<ContainerState, EngineError> {
         let inspect = async |docker: &Docker| docker.inspect_container(&self.id, None).await;
         let state = engine(&self.engine, deadline, inspect)?.state;
-        state.ok_or_else(|| EngineError::from("the engine does not tell the container's state"))
+        state.ok_or(EngineError::Incomplete("the container's state"))
     }
 
     fn is_paused(&self, deadline: Deadline) -> Result<bool, EngineError> {
-        let state = self.state(deadline)?;
-        state.paused.ok_or_else(|| EngineError::from("the engine does not tell whether the container is paused"))
+        self.state(deadline)?.paused.ok_or(EngineError::Incomplete("whether the container is paused"))
     }
 
-    fn action(&self) -> Result<UndoAction, String> {
-        let text =
-            |bytes: &[u8]| CString::new(bytes).map_err(|_| "a zero byte in the engine's socket or answer".to_owned());
+    fn failed(&self, cause: EngineError) -> ContainerFailure {
+        ContainerFailure::Engine { socket: self.engine.clone(), cause }
+    }
+
+    fn action(&self) -> Result<UndoAction, FreezeCause> {
+        let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| FreezeCause::ZeroByte);
         let request = format!(
             "POST /containers/{}/unpause HTTP/1.1\r\nHost: stunfs\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
             self.id
@@ -137,7 +105,7 @@ impl Container {
     fn pause(&self, deadline: Deadline) -> Result<(), EngineError> {
         loop {
             match engine(&self.engine, deadline, async |docker: &Docker| docker.pause_container(&self.id).await) {
-                Err(error) if error.status == Some(500) && !deadline.passed() => pause(POLL),
+                Err(EngineError::Refused { status: 500, .. }) if !deadline.passed() => pause(POLL),
                 answered => return answered,
             }
         }
@@ -155,62 +123,66 @@ impl Container {
     }
 }
 
-fn find(socket: &Path, name: &str) -> Result<String, String> {
+fn find(socket: &Path, name: &str) -> Result<String, EngineError> {
     if !socket.is_absolute() {
-        return Err("not a Unix socket (DOCKER_HOST must be unix:///PATH: the guard speaks nothing else)".to_owned());
+        return Err(EngineError::NotUnix);
     }
     // Asked first, because the engine's client would only say that it could not connect.
-    fs::metadata(socket).map_err(|error| error.to_string())?;
+    fs::metadata(socket)?;
     let inspect = async |docker: &Docker| docker.inspect_container(name, None).await;
-    let answer = engine(socket, Deadline::after(CHECK_WITHIN), inspect).map_err(|error| error.why)?;
+    let answer = engine(socket, Deadline::after(CHECK_WITHIN), inspect)?;
     let id = answer.id.filter(|id| !id.is_empty() && id.chars().all(|c| c.is_ascii_alphanumeric()));
-    id.ok_or_else(|| "the engine does not tell the container's id".to_owned())
+    id.ok_or(EngineError::Incomplete("the container's id"))
 }
 
-/// Whether a process is in a container, by the control groups of both: it is in that of the container's first process
-/// (unless that is a hierarchy's root), or in one below that bears the container's id.
-fn runs_inside(process: &str, first: &str, id: &str) -> bool {
-    let freezing = |line: &&str| line.starts_with("0::") || line.split(':').nth(1) == Some("freezer");
-    let same = |line: &str| !line.ends_with(":/") && first.lines().any(|other| other == line);
-    process.lines().filter(freezing).any(|line| same(line) || line.contains(id))
+/// Whether a process is in a container, by the control groups of both: it is in that of the container's first process,
+/// or in one whose path has the container's id.
+fn runs_inside(process: &FreezerGroups, first: &FreezerGroups, id: &str) -> bool {
+    process.share_one_with(first) || process.mention(id)
 }
 
 impl Freezer for Container {
-    fn check(&self, around: &Surroundings) -> Result<(), String> {
-        let state = self.state(Deadline::after(CHECK_WITHIN)).map_err(|error| error.why)?;
+    fn check(&self, around: &Surroundings) -> Result<(), FreezeCause> {
+        let state = self.state(Deadline::after(CHECK_WITHIN)).map_err(|cause| self.failed(cause))?;
         if state.running != Some(true) {
-            return Err("the container is not running".to_owned());
+            return Err(ContainerFailure::NotRunning.into());
         }
-        let groups = |pid: i64| fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-        let first = state.pid.filter(|pid| *pid > 0).map(groups).unwrap_or_default();
-        let inside = |pid: &Pid| runs_inside(&groups(pid.as_raw_pid().into()), &first, &self.id);
-        match around.untouchable().find(inside) {
-            Some(pid) => Err(format!("process {}, which has to thaw it again, runs in it", pid.as_raw_nonzero())),
+        let first = state.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0);
+        let first = first.map(FreezerGroups::of).unwrap_or_default();
+        let inside = |pid: &i32| runs_inside(&FreezerGroups::of(*pid), &first, &self.id);
+        match around.untouchable().map(|pid| pid.as_raw_pid()).find(inside) {
+            Some(pid) => Err(ContainerFailure::HoldsSpared { pid }.into()),
             None => Ok(()),
         }
     }
 
-    fn freeze(&mut self, around: &Surroundings, deadline: Deadline, arm: &mut UndoArmer<'_>) -> Result<(), String> {
+    fn freeze(
+        &mut self,
+        around: &Surroundings,
+        deadline: Deadline,
+        arm: &mut UndoArmer<'_>,
+    ) -> Result<(), FreezeCause> {
         self.check(around)?;
-        if self.is_paused(deadline).map_err(|error| error.why)? {
+        if self.is_paused(deadline).map_err(|cause| self.failed(cause))? {
             return Ok(());
         }
-        arm(&self.action()?).map_err(|error| format!("the guard does not answer: {error}"))?;
+        tell(arm, &self.action()?)?;
         self.ours = true;
-        self.pause(deadline).map_err(|error| error.why)?;
-        match self.is_paused(deadline) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err("the engine said yes, but the container is not paused".to_owned()),
-            Err(error) => Err(error.why),
+        self.pause(deadline).map_err(|cause| self.failed(cause))?;
+        match self.is_paused(deadline).map_err(|cause| self.failed(cause))? {
+            true => Ok(()),
+            false => Err(ContainerFailure::NotPaused { socket: self.engine.clone() }.into()),
         }
     }
 
-    fn thaw(&mut self, deadline: Deadline) -> Result<(), String> {
+    fn thaw(&mut self, deadline: Deadline) -> Result<(), FreezeCause> {
         while self.ours {
             match self.unpause(deadline) {
                 Ok(true) => self.ours = false,
-                Err(error) if deadline.passed() => return Err(error.why),
-                Ok(false) if deadline.passed() => return Err("the engine still says that it is paused".to_owned()),
+                Err(cause) if deadline.passed() => return Err(self.failed(cause).into()),
+                Ok(false) if deadline.passed() => {
+                    return Err(ContainerFailure::StillPaused { socket: self.engine.clone() }.into());
+                }
                 Ok(false) | Err(_) => pause(POLL),
             }
         }
@@ -223,23 +195,8 @@ impl Freezer for Container {
 }
 
 /// Whether an engine answers on a socket.
-pub(super) fn ping(socket: &Path) -> Result<(), String> {
-    fs::metadata(socket).map_err(|error| error.to_string())?;
+pub(super) fn ping(socket: &Path) -> Result<(), EngineError> {
+    fs::metadata(socket)?;
     let ping = async |docker: &Docker| docker.ping().await.map(drop);
-    engine(socket, Deadline::after(CHECK_WITHIN), ping).map_err(|error| error.why)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_in_the_container_is_recognised() {
-        let first = "6:freezer:/docker/abc\n4:memory:/x\n0::/\n";
-        assert!(runs_inside("7:cpu:/\n6:freezer:/docker/abc\n0::/\n", first, "abc"));
-        assert!(runs_inside("6:freezer:/docker/abc/kubelet\n", "", "abc"));
-        assert!(runs_inside("0::/a\n", "0::/a\n", "abc"));
-        assert!(!runs_inside("6:freezer:/\n4:memory:/x\n0::/\n", first, "abc"));
-        assert!(!runs_inside("0::/a\n", "", "abc"));
-    }
+    engine(socket, Deadline::after(CHECK_WITHIN), ping)
 }

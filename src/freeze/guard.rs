@@ -1,6 +1,6 @@
 //! The daemon's side of its guard: a process that outlives it and cleans up if it is killed.
 //!
-//! The guard is forked, not executed, so that it works in every program that uses the library. It is nobody's child
+//! The guard is forked, not executed, so that it works in every program that uses the library. It is not the daemon's child
 //! (forked twice), in a session of its own, and knows of the daemon only through a socket: when that closes without the
 //! word `done`, the daemon is dead. What is to be undone is told in lines of text:
 //!
@@ -167,14 +167,14 @@ fn c_string(text: &OsStr) -> io::Result<CString> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::process::TaskStat;
     use crate::time::wait_until;
 
     const SOON: Duration = Duration::from_secs(5);
 
     /// Whether it is there and not only waits for init to reap it.
     fn is_running(pid: u32) -> bool {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+        TaskStat::read(pid.try_into().unwrap()).is_some_and(|stat| !stat.is_over())
     }
 
     #[test]

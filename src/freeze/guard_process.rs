@@ -157,7 +157,7 @@ fn leave_the_daemon(socket: RawFd, lock: Option<RawFd>) {
     // SAFETY: as above.
     unsafe {
         libc::chdir(c"/".as_ptr());
-        // Whoever is killed when memory is short, it should not be the one who cleans up. Only root may say so.
+        // When memory is short the kernel should not kill the process that cleans up. Only root may ask for that.
         write_to(c"/proc/self/oom_score_adj", b"-1000");
         while (0..2).contains(&libc::open(c"/dev/null".as_ptr(), libc::O_RDWR)) {}
     }
@@ -224,7 +224,7 @@ fn next_byte(socket: RawFd) -> Option<u8> {
     }
 }
 
-/// Frees who waits in the mount, lets everything that is frozen go on, puts settings back, unmounts.
+/// Aborts the connection, thaws everything that is frozen, puts settings back, unmounts.
 fn undo(plan: &mut GuardPlan, duties: Duties) {
     let ours = match duties.mount {
         Some(mount) => mount_at(&plan.mountpoint) == Some(mount),
@@ -265,7 +265,7 @@ fn statx(path: &CStr, sync: c_int) -> Result<libc::statx, c_int> {
     }
 }
 
-/// Ends the connection through its `abort` file, for whoever still waits in it. `fusectl` is mounted if it is missing.
+/// Ends the connection through its `abort` file: what still waits in it gets an error. Mounts `fusectl` if it is missing.
 fn abort(connection: u32) {
     let mut space = [0_u8; 64];
     let Some(file) = abort_file(connection, &mut space) else { return };

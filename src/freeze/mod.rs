@@ -7,23 +7,30 @@
 
 mod cgroup;
 mod docker;
+mod error;
 mod freeze_set;
+mod freezer;
 mod guard;
 mod guard_process;
-mod hierarchy;
 mod pid;
 mod probe;
-mod procfs;
 mod qmp;
+mod stuck_thread;
 mod target;
 mod undo_action;
 mod undo_exec;
 mod undo_log;
 
-pub use freeze_set::{FreezeError, FreezeSet, StuckThread, Surroundings, UndoArmer};
+pub use error::{
+    CgroupFailure, ContainerFailure, EngineError, FreezeCause, FreezeError, MonitorError, ProbeError, ProcessFailure,
+    QmpFailure,
+};
+pub use freeze_set::FreezeSet;
+pub use freezer::{Surroundings, UndoArmer};
 pub use guard::Guard;
-pub use probe::probe;
-pub use target::{FreezeTarget, FreezeTargetError};
+pub use probe::{FreezeProbe, probe};
+pub use stuck_thread::StuckThread;
+pub use target::{FreezeKind, FreezeTarget, FreezeTargetError};
 pub use undo_action::{RawUndoAction, UndoAction, UndoActionError};
 pub use undo_exec::execute_raw;
 pub use undo_log::UndoLog;

@@ -1,6 +1,6 @@
 //! Stopping a process and everything it started, with SIGSTOP.
 //!
-//! Must not know: why. Invariants: a signal goes only to the process that was looked at (by descriptor, never by number),
+//! Must not know: why it is stopped. Invariants: a signal goes only to the process that was looked at (by descriptor, never by number),
 //! and SIGCONT only to those that were stopped here.
 //!
 //! A process that leaves the tree (its parents ended, as a daemon's do) before it is seen is not found.
@@ -13,15 +13,17 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, test_kill_process};
 
-use super::freeze_set::{Freezer, StuckThread, Surroundings, UndoArmer};
-use super::procfs::{self, Rest, Stat};
+use super::error::{FreezeCause, ProcessFailure};
+use super::freezer::{Freezer, Surroundings, UndoArmer, tell};
+use super::stuck_thread::{RestDetector, StuckThread};
 use super::undo_action::UndoAction;
+use crate::sys::process::{self, TaskStat};
 use crate::time::{Deadline, pause};
 
 /// How often the tree is looked at until it stands still.
 const POLL: Duration = Duration::from_millis(3);
 
-/// One process, for certain.
+/// A process, held by a descriptor: its number cannot come to mean another one unnoticed.
 #[derive(Debug)]
 struct VerifiedProcess {
     pid: Pid,
@@ -36,7 +38,7 @@ impl VerifiedProcess {
             Err(Errno::SRCH) => return Ok(None),
             opened => opened?,
         };
-        let stat = procfs::stat(pid.as_raw_pid()).filter(|stat| !stat.is_over());
+        let stat = TaskStat::read(pid.as_raw_pid()).filter(|stat| !stat.is_over());
         let process = stat.map(|stat| Self { pid, start: stat.start, descriptor });
         // Still there after the look: what was read is its own.
         Ok(process.filter(Self::is_there))
@@ -47,26 +49,29 @@ impl VerifiedProcess {
         matches!(poll(&mut ended, Some(&Timespec::default())), Ok(0))
     }
 
-    fn is(&self, stat: &Stat) -> bool {
+    fn is(&self, stat: &TaskStat) -> bool {
         self.pid.as_raw_pid() == stat.pid && self.start == stat.start
     }
 
-    fn signal(&self, signal: Signal) -> Result<(), String> {
+    fn signal(&self, signal: Signal) -> Result<(), ProcessFailure> {
         match pidfd_send_signal(&self.descriptor, signal) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
-            Err(error) => Err(format!("no signal to process {}: {error}", self.name())),
+            Err(cause) => Err(ProcessFailure::Signal { pid: self.number(), comm: self.comm(), cause }),
         }
     }
 
-    fn name(&self) -> String {
-        let pid = self.pid.as_raw_pid();
-        format!("{pid} ({})", procfs::waiting(pid).comm)
+    fn number(&self) -> i32 {
+        self.pid.as_raw_pid()
+    }
+
+    fn comm(&self) -> String {
+        process::command_name(self.number())
     }
 
     /// Its threads in states that `wanted` takes.
     fn threads(&self, wanted: impl Fn(u8) -> bool) -> Vec<i32> {
-        let threads = procfs::threads(self.pid.as_raw_pid()).into_iter();
-        threads.filter(|tid| procfs::stat(*tid).is_some_and(|stat| wanted(stat.state))).collect()
+        let threads = process::threads(self.pid.as_raw_pid()).into_iter();
+        threads.filter(|tid| TaskStat::read(*tid).is_some_and(|stat| wanted(stat.state))).collect()
     }
 
     fn is_stopped(&self) -> bool {
@@ -87,64 +92,62 @@ fn stands(state: u8) -> bool {
 pub(super) struct Tree {
     root: VerifiedProcess,
     stopped: Vec<VerifiedProcess>,
-    /// Found stopped by somebody else.
+    /// Those that another program had stopped before.
     others: Vec<VerifiedProcess>,
     waiting: Vec<StuckThread>,
 }
 
 impl Tree {
-    pub(super) fn open(pid: Pid, around: &Surroundings) -> Result<Self, String> {
+    pub(super) fn open(pid: Pid, around: &Surroundings) -> Result<Self, FreezeCause> {
         if around.spares(pid.as_raw_pid()) {
-            return Err("it is stunfs itself, its guard or process 1".to_owned());
+            return Err(ProcessFailure::Spared.into());
         }
-        let root = VerifiedProcess::open(pid).map_err(|error| format!("it cannot be opened: {error}"))?;
-        let root = root.ok_or("there is no such process")?;
-        if procfs::stat(pid.as_raw_pid()).is_some_and(|stat| stat.is_kernel_thread()) {
-            return Err("it is a thread of the kernel".to_owned());
+        let root = open(pid)?.ok_or(ProcessFailure::NotFound)?;
+        if TaskStat::read(pid.as_raw_pid()).is_some_and(|stat| stat.is_kernel_thread()) {
+            return Err(ProcessFailure::KernelThread.into());
         }
         Ok(Self { root, stopped: Vec::new(), others: Vec::new(), waiting: Vec::new() })
     }
 
-    fn is_known(&self, stat: &Stat) -> bool {
+    fn is_known(&self, stat: &TaskStat) -> bool {
         self.stopped.iter().chain(&self.others).any(|process| process.is(stat))
     }
 
     /// The processes of the tree that were not seen before, parents first.
-    fn newcomers(&self, around: &Surroundings) -> Vec<Stat> {
-        let all = procfs::processes();
-        let mut children = HashMap::<i32, Vec<Stat>>::new();
+    fn newcomers(&self, around: &Surroundings) -> Vec<TaskStat> {
+        let all = process::processes();
+        let mut children = HashMap::<i32, Vec<TaskStat>>::new();
         for stat in &all {
             children.entry(stat.parent).or_default().push(*stat);
         }
-        let from = |stat: &&Stat| self.root.is(stat) || self.is_known(stat);
-        let mut tree: Vec<Stat> = all.iter().filter(from).copied().collect();
+        let from = |stat: &&TaskStat| self.root.is(stat) || self.is_known(stat);
+        let mut tree: Vec<TaskStat> = all.iter().filter(from).copied().collect();
         let mut next = 0;
         while let Some(parent) = tree.get(next).copied() {
             let below = children.remove(&parent.pid).unwrap_or_default();
             tree.extend(below.into_iter().filter(|stat| !self.root.is(stat) && !self.is_known(stat)));
             next += 1;
         }
-        let ours = |stat: &Stat| !stat.is_over() && !stat.is_kernel_thread() && !around.spares(stat.pid);
+        let ours = |stat: &TaskStat| !stat.is_over() && !stat.is_kernel_thread() && !around.spares(stat.pid);
         tree.into_iter().filter(|stat| ours(stat) && !self.is_known(stat)).collect()
     }
 
-    fn stop(&mut self, stat: &Stat, arm: &mut UndoArmer<'_>) -> Result<(), String> {
+    fn stop(&mut self, stat: &TaskStat, arm: &mut UndoArmer<'_>) -> Result<(), FreezeCause> {
         let Some(pid) = Pid::from_raw(stat.pid) else { return Ok(()) };
-        let opened = VerifiedProcess::open(pid).map_err(|error| format!("process {pid:?}: {error}"))?;
-        // Gone or another one by now: the next look finds what there is.
-        let Some(process) = opened.filter(|process| process.is(stat)) else { return Ok(()) };
+        // Gone or another one by now: the next look finds its successors.
+        let Some(process) = open(pid)?.filter(|process| process.is(stat)) else { return Ok(()) };
         if process.is_stopped() {
             self.others.push(process);
             return Ok(());
         }
-        arm(&process.action()).map_err(|error| format!("the guard does not answer: {error}"))?;
+        tell(arm, &process.action())?;
         let stopped = process.signal(Signal::STOP);
         self.stopped.push(process);
-        stopped
+        Ok(stopped?)
     }
 
     /// Whether every thread of those that were stopped stands.
-    fn at_rest(&mut self, rest: &mut Rest, accept_waiting: bool) -> bool {
+    fn at_rest(&mut self, rest: &mut RestDetector, accept_waiting: bool) -> bool {
         let moving = self.moving();
         if moving.is_empty() {
             self.waiting.clear();
@@ -159,29 +162,37 @@ impl Tree {
         self.stopped.iter().flat_map(|process| process.threads(|state| !stands(state))).collect()
     }
 
-    fn unacknowledged(&self) -> String {
-        let moving: Vec<_> = self.moving().into_iter().take(4).map(|tid| procfs::waiting(tid).to_string()).collect();
-        format!("not every thread stopped in time: {}", moving.join(", "))
+    fn unacknowledged(&self) -> ProcessFailure {
+        ProcessFailure::Unacknowledged { threads: self.moving().into_iter().take(4).map(StuckThread::read).collect() }
     }
 }
 
+fn open(pid: Pid) -> Result<Option<VerifiedProcess>, ProcessFailure> {
+    VerifiedProcess::open(pid).map_err(|cause| ProcessFailure::Open { pid: pid.as_raw_pid(), cause })
+}
+
 impl Freezer for Tree {
-    fn check(&self, around: &Surroundings) -> Result<(), String> {
+    fn check(&self, around: &Surroundings) -> Result<(), FreezeCause> {
         if !self.root.is_there() {
-            return Err("the process is gone".to_owned());
+            return Err(ProcessFailure::Gone.into());
         }
         if around.spares(self.root.pid.as_raw_pid()) {
-            return Err("it is stunfs itself, its guard or process 1".to_owned());
+            return Err(ProcessFailure::Spared.into());
         }
         test_kill_process(self.root.pid)
-            .map_err(|error| format!("no right to stop process {}: {error}", self.root.name()))
+            .map_err(|cause| ProcessFailure::NoRight { pid: self.root.number(), comm: self.root.comm(), cause }.into())
     }
 
-    fn freeze(&mut self, around: &Surroundings, deadline: Deadline, arm: &mut UndoArmer<'_>) -> Result<(), String> {
+    fn freeze(
+        &mut self,
+        around: &Surroundings,
+        deadline: Deadline,
+        arm: &mut UndoArmer<'_>,
+    ) -> Result<(), FreezeCause> {
         self.check(around)?;
-        let mut rest = Rest::default();
+        let mut rest = RestDetector::default();
         loop {
-            // In this order: nobody who stood still before the look can have started anybody during it.
+            // In this order: a process that stood still before the look cannot have started another during it.
             let at_rest = self.at_rest(&mut rest, around.accept_waiting);
             let newcomers = self.newcomers(around);
             if at_rest && newcomers.is_empty() {
@@ -191,21 +202,21 @@ impl Freezer for Tree {
                 self.stop(stat, arm)?;
             }
             if deadline.passed() {
-                return Err(self.unacknowledged());
+                return Err(self.unacknowledged().into());
             }
             pause(POLL.min(deadline.left()));
         }
     }
 
-    fn thaw(&mut self, deadline: Deadline) -> Result<(), String> {
+    fn thaw(&mut self, deadline: Deadline) -> Result<(), FreezeCause> {
         // The last first: parents find their children going on.
         let signals: Vec<_> = self.stopped.iter().rev().map(|process| process.signal(Signal::CONT)).collect();
-        signals.into_iter().collect::<Result<(), String>>()?;
+        signals.into_iter().collect::<Result<(), ProcessFailure>>()?;
         let stands =
             |process: &&VerifiedProcess| process.is_there() && !process.threads(|state| state == b'T').is_empty();
         while let Some(process) = self.stopped.iter().find(stands) {
             if deadline.passed() {
-                return Err(format!("process {} does not go on", process.name()));
+                return Err(ProcessFailure::StillStopped { pid: process.number(), comm: process.comm() }.into());
             }
             pause(POLL);
         }

@@ -16,7 +16,8 @@ use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
-use super::freeze_set::{Freezer, Surroundings, UndoArmer};
+use super::error::{FreezeCause, MonitorError, QmpFailure, one_line};
+use super::freezer::{Freezer, Surroundings, UndoArmer, tell};
 use super::undo_action::UndoAction;
 use super::undo_exec::connect_unix;
 use crate::time::{Deadline, pause};
@@ -38,38 +39,39 @@ struct Monitor {
 }
 
 impl Monitor {
-    fn connect(path: &Path, deadline: Deadline) -> Result<Self, String> {
+    fn connect(path: &Path, deadline: Deadline) -> Result<Self, FreezeCause> {
         let address = socket(path)?;
-        let stream = connect_unix(&address, deadline).map_err(|error| format!("{}: {error}", path.display()))?;
-        let stream = UnixStream::from(stream);
-        stream.set_nonblocking(false).map_err(|error| error.to_string())?;
+        let failed = |cause| QmpFailure::Connect { socket: path.to_owned(), cause };
+        let stream = UnixStream::from(connect_unix(&address, deadline).map_err(|cause| failed(cause.into()))?);
+        stream.set_nonblocking(false).map_err(failed)?;
         let mut monitor = Self { stream, buffer: Vec::new(), commands: 0 };
         let greeting = monitor.message(deadline);
-        let greeting =
-            greeting.map_err(|why| format!("no QMP greeting ({why}): does another client hold the socket?"))?;
+        let greeting = greeting.map_err(|cause| QmpFailure::NoGreeting { socket: path.to_owned(), cause })?;
         if greeting.get("QMP").is_none() {
-            return Err("what answers there does not speak QMP".to_owned());
+            return Err(QmpFailure::NotQmp { socket: path.to_owned() }.into());
         }
         monitor.command("qmp_capabilities", deadline)?;
         Ok(monitor)
     }
 
     /// Gives a command and waits for its answer.
-    fn command(&mut self, name: &str, deadline: Deadline) -> Result<Value, String> {
-        let failed = |why: &str| format!("QEMU did not do '{name}': {why}");
+    fn command(&mut self, command: &'static str, deadline: Deadline) -> Result<Value, QmpFailure> {
+        self.answer_to(command, deadline).map_err(|cause| QmpFailure::Command { command, cause })
+    }
+
+    fn answer_to(&mut self, command: &str, deadline: Deadline) -> Result<Value, MonitorError> {
         self.commands += 1;
         let id = json!(format!("stunfs-{}", self.commands));
-        let line = format!("{}\n", json!({ "execute": name, "id": id }));
-        let sent =
-            self.stream.set_write_timeout(Some(left(deadline))).and_then(|()| self.stream.write_all(line.as_bytes()));
-        sent.map_err(|error| failed(&error.to_string()))?;
+        let line = format!("{}\n", json!({ "execute": command, "id": id }));
+        self.stream.set_write_timeout(Some(left(deadline)))?;
+        self.stream.write_all(line.as_bytes())?;
         loop {
-            let mut message = self.message(deadline).map_err(|why| failed(&why))?;
+            let mut message = self.message(deadline)?;
             if message.get("id").is_some_and(|other| *other != id) {
                 continue;
             }
             if let Some(error) = message.get("error") {
-                return Err(failed(error["desc"].as_str().unwrap_or("it says no more than that it failed")));
+                return Err(MonitorError::Refused(error["desc"].as_str().map(one_line)));
             }
             if let Some(answer) = message.get_mut("return") {
                 return Ok(answer.take());
@@ -78,46 +80,46 @@ impl Monitor {
     }
 
     /// The next message, whatever it is.
-    fn message(&mut self, deadline: Deadline) -> Result<Value, String> {
+    fn message(&mut self, deadline: Deadline) -> Result<Value, MonitorError> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
                 if line.iter().all(u8::is_ascii_whitespace) {
                     continue;
                 }
-                return serde_json::from_slice(&line).map_err(|error| format!("not JSON: {error}"));
+                return Ok(serde_json::from_slice(&line)?);
             }
             self.receive(deadline)?;
         }
     }
 
-    fn receive(&mut self, deadline: Deadline) -> Result<(), String> {
+    fn receive(&mut self, deadline: Deadline) -> Result<(), MonitorError> {
         if self.buffer.len() > LONGEST_LINE {
-            return Err("the line is too long".to_owned());
+            return Err(MonitorError::TooLong);
         }
         if deadline.passed() {
-            return Err("no answer in time".to_owned());
+            return Err(MonitorError::NoAnswer);
         }
         let mut part = [0; 4096];
         let received = self.stream.set_read_timeout(Some(left(deadline))).and_then(|()| self.stream.read(&mut part));
         match received {
-            Ok(0) => Err("the connection was closed".to_owned()),
+            Ok(0) => Err(MonitorError::Closed),
             Ok(length) => {
                 self.buffer.extend_from_slice(&part[..length]);
                 Ok(())
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(()),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error.into()),
         }
     }
 
-    fn is_running(&mut self, deadline: Deadline) -> Result<bool, String> {
+    fn is_running(&mut self, deadline: Deadline) -> Result<bool, QmpFailure> {
         let status = self.command("query-status", deadline)?;
-        status["running"].as_bool().ok_or_else(|| format!("a status that is not understood: {status}"))
+        status["running"].as_bool().ok_or_else(|| QmpFailure::Status { status: status.to_string() })
     }
 
     /// Waits until the machine runs or does not.
-    fn await_running(&mut self, wanted: bool, deadline: Deadline) -> Result<(), String> {
+    fn await_running(&mut self, wanted: bool, deadline: Deadline) -> Result<(), QmpFailure> {
         while self.is_running(deadline)? != wanted {
             pause(POLL);
         }
@@ -130,8 +132,8 @@ fn left(deadline: Deadline) -> Duration {
     deadline.left().max(Duration::from_millis(1))
 }
 
-fn socket(path: &Path) -> Result<CString, String> {
-    CString::new(path.as_os_str().as_bytes()).map_err(|_| "its path has a zero byte".to_owned())
+fn socket(path: &Path) -> Result<CString, FreezeCause> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| FreezeCause::ZeroByte)
 }
 
 #[derive(Debug)]
@@ -144,21 +146,22 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn open(path: &Path) -> Result<Self, String> {
-        let path = std::path::absolute(path).map_err(|error| error.to_string())?;
+    pub(super) fn open(path: &Path) -> Result<Self, FreezeCause> {
+        let absolute = std::path::absolute(path);
+        let path = absolute.map_err(|cause| QmpFailure::Connect { socket: path.to_owned(), cause })?;
         Ok(Self { path, ours: false, unanswered: None })
     }
 
-    fn action(&self) -> Result<UndoAction, String> {
+    fn action(&self) -> Result<UndoAction, FreezeCause> {
         Ok(UndoAction::Qmp { socket: socket(&self.path)? })
     }
 
-    fn stop(monitor: &mut Monitor, deadline: Deadline) -> Result<(), String> {
+    fn stop(monitor: &mut Monitor, deadline: Deadline) -> Result<(), QmpFailure> {
         monitor.command("stop", deadline)?;
         monitor.await_running(false, deadline)
     }
 
-    fn go_on(monitor: &mut Monitor, deadline: Deadline) -> Result<(), String> {
+    fn go_on(monitor: &mut Monitor, deadline: Deadline) -> Result<(), QmpFailure> {
         monitor.command("cont", deadline)?;
         monitor.await_running(true, deadline)
     }
@@ -173,26 +176,27 @@ impl Machine {
 }
 
 impl Freezer for Machine {
-    fn check(&self, _: &Surroundings) -> Result<(), String> {
+    fn check(&self, _: &Surroundings) -> Result<(), FreezeCause> {
         let deadline = Deadline::after(CHECK_WITHIN);
-        Monitor::connect(&self.path, deadline)?.is_running(deadline).map(drop)
+        Monitor::connect(&self.path, deadline)?.is_running(deadline)?;
+        Ok(())
     }
 
-    fn freeze(&mut self, _: &Surroundings, deadline: Deadline, arm: &mut UndoArmer<'_>) -> Result<(), String> {
+    fn freeze(&mut self, _: &Surroundings, deadline: Deadline, arm: &mut UndoArmer<'_>) -> Result<(), FreezeCause> {
         let mut monitor = Monitor::connect(&self.path, deadline)?;
         if !monitor.is_running(deadline)? {
             return Ok(());
         }
-        arm(&self.action()?).map_err(|error| format!("the guard does not answer: {error}"))?;
+        tell(arm, &self.action()?)?;
         self.ours = true;
         let stopped = Self::stop(&mut monitor, deadline);
         if stopped.is_err() {
             self.unanswered = Some(monitor);
         }
-        stopped
+        Ok(stopped?)
     }
 
-    fn thaw(&mut self, deadline: Deadline) -> Result<(), String> {
+    fn thaw(&mut self, deadline: Deadline) -> Result<(), FreezeCause> {
         if !self.ours {
             return Ok(());
         }
@@ -210,7 +214,7 @@ impl Freezer for Machine {
             Err(_) if self.is_gone() => self.ours = false,
             Err(_) => self.unanswered = Some(monitor),
         }
-        thawed
+        Ok(thawed?)
     }
 
     fn actions(&self) -> Vec<UndoAction> {

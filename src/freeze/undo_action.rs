@@ -1,6 +1,6 @@
 //! How to thaw one thing when the process that froze it is dead: one line of text for the guard.
 //!
-//! Must not know: how a action is carried out. Invariants: what is displayed parses to the same action; parsing allocates
+//! Must not know: how an action is carried out. Invariants: what is displayed parses to the same action; parsing allocates
 //! nothing, so that it may be done in a child forked from a process with threads.
 //!
 //! ```text
@@ -19,7 +19,7 @@ use std::str::FromStr;
 use rustix::process::Pid;
 use thiserror::Error;
 
-/// A action that owns its text.
+/// An action that owns its text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum UndoAction {
     /// Write a value into a control group's file.
@@ -57,7 +57,7 @@ pub enum UndoAction {
     },
 }
 
-/// A action that borrows its text: see [`UndoAction`] for the fields.
+/// An action that borrows its text: see [`UndoAction`] for the fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are UndoAction's")]
 pub enum RawUndoAction<'a> {
@@ -68,7 +68,7 @@ pub enum RawUndoAction<'a> {
     PutBack { path: &'a CStr, value: &'a CStr },
 }
 
-/// Why a line is not a action.
+/// Why a line is not an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum UndoActionError {
     /// The first word.
@@ -241,19 +241,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_line_parses_to_the_recipe_it_was_made_from(action in action()) {
+        fn a_line_parses_to_the_action_it_was_made_from(action in action()) {
             let line = action.to_string();
             prop_assert!(line.bytes().all(|b| b.is_ascii_graphic() || b == b' '), "{}", line);
             prop_assert_eq!(line.parse::<UndoAction>().unwrap(), action);
         }
 
         #[test]
-        fn any_bytes_are_a_recipe_or_an_error(mut line in prop::collection::vec(any::<u8>(), 0..60)) {
+        fn any_bytes_are_an_action_or_an_error(mut line in prop::collection::vec(any::<u8>(), 0..60)) {
             let _ = RawUndoAction::parse(&mut line);
         }
 
         #[test]
-        fn any_fields_are_a_recipe_or_an_error(line in "(thaw-(write|cont|http|qmp)|put-back)( [%0-9a-f/]{0,8}){0,3}") {
+        fn any_fields_are_an_action_or_an_error(line in "(thaw-(write|cont|http|qmp)|put-back)( [%0-9a-f/]{0,8}){0,3}") {
             let _ = line.parse::<UndoAction>();
         }
     }
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_recipe_is_refused() {
+    fn what_is_not_an_action_is_refused() {
         for (line, error) in [
             ("", UndoActionError::Kind),
             ("umount /x", UndoActionError::Kind),

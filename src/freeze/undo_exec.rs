@@ -8,15 +8,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{CWD, Mode, OFlags, PROC_SUPER_MAGIC, fstatfs, openat};
-use rustix::io::{Errno, read, write};
+use rustix::io::{Errno, read};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with};
-use rustix::path::DecInt;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::hierarchy::is_cgroup_magic;
-use super::procfs::start_time;
 use super::undo_action::RawUndoAction;
+use crate::sys::process::TaskStat;
+use crate::sys::{cgroup, sysctl};
 use crate::time::Deadline;
 
 /// The longest that one action takes.
@@ -31,11 +29,11 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// file to be written is not a control group's, or no kernel setting.
 pub fn execute_raw(action: RawUndoAction<'_>) -> Result<(), Errno> {
     match action {
-        RawUndoAction::Write { path, value } => gone_is_fine(write_control(path, value), Errno::NOENT),
+        RawUndoAction::Write { path, value } => gone_is_fine(cgroup::write_raw(path, value), Errno::NOENT),
         RawUndoAction::Cont { pid, start } => gone_is_fine(go_on(pid, start), Errno::SRCH),
         RawUndoAction::Http { socket, request } => http(socket, request),
         RawUndoAction::Qmp { socket } => qmp(socket),
-        RawUndoAction::PutBack { path, value } => gone_is_fine(write_setting(path, value), Errno::NOENT),
+        RawUndoAction::PutBack { path, value } => gone_is_fine(sysctl::write_raw(path, value), Errno::NOENT),
     }
 }
 
@@ -43,45 +41,14 @@ fn gone_is_fine(done: Result<(), Errno>, gone: Errno) -> Result<(), Errno> {
     done.or_else(|error| if error == gone || error == Errno::NODEV { Ok(()) } else { Err(error) })
 }
 
-fn write_control(path: &CStr, value: &CStr) -> Result<(), Errno> {
-    let file = openat(CWD, path, OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())?;
-    if !is_cgroup_magic(fstatfs(&file)?.f_type) {
-        return Err(Errno::PERM);
-    }
-    write(&file, value.to_bytes()).map(drop)
-}
-
-/// A kernel setting takes its whole value in one write.
-fn write_setting(path: &CStr, value: &CStr) -> Result<(), Errno> {
-    if !path.to_bytes().starts_with(b"/proc/sys/") {
-        return Err(Errno::PERM);
-    }
-    let file = openat(CWD, path, OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())?;
-    if fstatfs(&file)?.f_type != PROC_SUPER_MAGIC {
-        return Err(Errno::PERM);
-    }
-    write(&file, value.to_bytes()).map(drop)
-}
-
 /// SIGCONT, through a descriptor of the process: between the look at its start time and the signal its id cannot change
 /// hands.
 pub(super) fn go_on(pid: Pid, start: u64) -> Result<(), Errno> {
     let process = pidfd_open(pid, PidfdFlags::empty())?;
-    if start_of(pid)? != start {
+    if TaskStat::read_raw(pid)?.start != start {
         return Err(Errno::SRCH);
     }
     pidfd_send_signal(&process, Signal::CONT)
-}
-
-fn start_of(pid: Pid) -> Result<u64, Errno> {
-    let directory = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
-    let proc = openat(CWD, c"/proc", directory, Mode::empty())?;
-    let process = openat(&proc, DecInt::new(pid.as_raw_pid()), directory, Mode::empty());
-    let process = process.map_err(|error| if error == Errno::NOENT { Errno::SRCH } else { error })?;
-    let file = openat(&process, c"stat", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let mut text = [0; 1024];
-    let length = read(&file, &mut text)?;
-    start_time(&text[..length]).ok_or(Errno::SRCH)
 }
 
 /// Connects to a Unix socket without ever blocking in the call: a full backlog is waited for until the deadline.

@@ -58,20 +58,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_line_comes_first_and_a_full_ledger_says_so() {
-        let mut ledger = UndoLog::with_capacity(12);
-        assert!(ledger.note(b"one") && ledger.note(b"three"));
-        assert!(!ledger.note(b"xx"));
-        assert!(ledger.note(b"x"));
-        assert_eq!(ledger.last().unwrap(), b"x\n");
-        assert_eq!(ledger.last().unwrap(), b"three\n");
-        assert_eq!(ledger.last().unwrap(), b"one\n");
-        assert_eq!(ledger.last(), None);
+    fn the_last_line_comes_first_and_a_full_log_says_so() {
+        let mut log = UndoLog::with_capacity(12);
+        assert!(log.note(b"one") && log.note(b"three"));
+        assert!(!log.note(b"xx"));
+        assert!(log.note(b"x"));
+        assert_eq!(log.last().unwrap(), b"x\n");
+        assert_eq!(log.last().unwrap(), b"three\n");
+        assert_eq!(log.last().unwrap(), b"one\n");
+        assert_eq!(log.last(), None);
     }
 
     #[test]
     fn what_cannot_be_done_is_counted_and_the_rest_is_done() {
-        let mut ledger = UndoLog::with_capacity(1000);
+        let mut log = UndoLog::with_capacity(1000);
         // Gone is thawed; what is no control group is not written to.
         for line in [
             "thaw-write /does/not/exist 0",
@@ -81,12 +81,12 @@ mod tests {
             "nonsense",
             "",
         ] {
-            assert!(ledger.note(line.as_bytes()));
+            assert!(log.note(line.as_bytes()));
         }
-        assert_eq!(ledger.execute(), 4);
-        assert_eq!(ledger.execute(), 0);
-        assert!(ledger.note(b"nonsense"));
-        ledger.clear();
-        assert_eq!(ledger.execute(), 0);
+        assert_eq!(log.execute(), 4);
+        assert_eq!(log.execute(), 0);
+        assert!(log.note(b"nonsense"));
+        log.clear();
+        assert_eq!(log.execute(), 0);
     }
 }

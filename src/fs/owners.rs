@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use super::inode::Inode;
 use super::{Caller, FileSystem, FsResult};
 use crate::backing::{Object, Stat};
+use crate::sys::process::TaskStatus;
 
 const SET_UID: u32 = 0o4000;
 const SET_GID: u32 = 0o2000;
@@ -48,9 +49,7 @@ fn is_in_group(c: Caller, gid: u32) -> bool {
 }
 
 fn supplementary_groups(pid: u32) -> Option<Vec<u32>> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let groups = status.lines().find_map(|line| line.strip_prefix("Groups:"))?;
-    Some(groups.split_whitespace().filter_map(|group| group.parse().ok()).collect())
+    Some(TaskStatus::read(pid.try_into().ok()?)?.groups())
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use super::negotiate::MAX_WRITE_BYTES;
 use super::signal::{Disposition, interrupt_thread, unblock};
+use crate::sys::process::TaskStat;
 use crate::time::{Deadline, wait_until};
 
 /// All that the probe may take.
@@ -183,10 +184,9 @@ impl ProbeThread {
         Ok(Self { tid, thread, done })
     }
 
-    /// Its state as in `/proc/PID/task/TID/stat`: the letter after the command name in parentheses.
+    /// The letter of its state.
     fn state(&self) -> Option<char> {
-        let stat = std::fs::read_to_string(format!("/proc/self/task/{}/stat", self.tid)).ok()?;
-        stat.rsplit_once(") ")?.1.chars().next()
+        Some(TaskStat::read(self.tid.try_into().ok()?)?.state.into())
     }
 
     fn join(self) -> io::Result<()> {

@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, CWD, Statx, StatxFlags, makedev, statx};
 use rustix::mount::{MountFlags, mount};
 
 use crate::fs::CacheMode;
+use crate::sys::{mountinfo, sysctl};
 
 /// Where the kernel shows its FUSE connections.
 const CONNECTIONS: &str = "/sys/fs/fuse/connections";
@@ -65,7 +66,7 @@ pub(crate) fn abort(connection: ConnectionId) -> io::Result<()> {
 }
 
 fn ensure_fusectl() -> io::Result<()> {
-    let is_mounted = super::mountinfo::read()?.iter().any(|mount| mount.fstype == "fusectl");
+    let is_mounted = mountinfo::read()?.iter().any(|mount| mount.fstype == "fusectl");
     if is_mounted {
         return Ok(());
     }
@@ -140,11 +141,8 @@ pub(crate) fn request_timeout(default: u64, max: u64) -> Option<Duration> {
 
 /// As [`request_timeout`], of this system.
 pub(crate) fn system_request_timeout() -> Option<Duration> {
-    let sysctl = |name: &str| {
-        let text = std::fs::read_to_string(Path::new("/proc/sys/fs/fuse").join(name)).ok()?;
-        text.trim().parse().ok()
-    };
-    request_timeout(sysctl("default_request_timeout").unwrap_or(0), sysctl("max_request_timeout").unwrap_or(0))
+    let seconds = |name| sysctl::number(name).unwrap_or(0);
+    request_timeout(seconds("fs.fuse.default_request_timeout"), seconds("fs.fuse.max_request_timeout"))
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ mod convert;
 mod error;
 mod interrupt;
 mod kernel;
-pub(crate) mod mountinfo;
 mod mountpoint;
 mod negotiate;
 mod pending;

@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use super::attach::{Detach, detach, find_fusermount, open_device};
 use super::error::MountError;
 use super::kernel::{identity_at, system_request_timeout};
-use super::mountinfo::{self, Mount};
+use crate::sys::mountinfo::{self, Mount};
 
 /// How long a mount that is in the way may take to say that it is alive.
 const ALIVE_LIMIT: Duration = Duration::from_secs(1);
@@ -96,7 +96,7 @@ fn absolute(mountpoint: &Path) -> Result<PathBuf, MountError> {
 }
 
 fn table() -> Result<Vec<Mount>, MountError> {
-    mountinfo::read().map_err(|cause| MountError::Unreadable { path: "/proc/self/mountinfo".into(), cause })
+    mountinfo::read().map_err(|cause| MountError::Unreadable { path: mountinfo::TABLE.into(), cause })
 }
 
 /// Unmounts what an earlier crash left at `place`; one line about it if there was something.

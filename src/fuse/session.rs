@@ -16,9 +16,10 @@ use parking_lot::{Condvar, Mutex};
 use super::attach::{Detach, MountTableOptions, Unattached, detach};
 use super::error::MountError;
 use super::kernel::{self, MountIdentity, identity_at};
-use super::{Adapter, ConnectionId, interrupt, mountinfo};
+use super::{Adapter, ConnectionId, interrupt};
 
 use crate::fs::{CacheMode, FileSystem};
+use crate::sys::mountinfo;
 use crate::time::Deadline;
 
 /// What [`Drop`] grants an unmount that nobody asked for.

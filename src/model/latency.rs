@@ -68,7 +68,10 @@ pub enum Latency {
 
 impl Latency {
     /// Reads the text form; `read` gives the content of the file that `file:F` names, or says why it cannot.
-    pub fn parse_with(text: &str, read: impl FnOnce(&str) -> Result<String, String>) -> Result<Self, ParseUnitError> {
+    pub fn parse_with<E: fmt::Display>(
+        text: &str,
+        read: impl FnOnce(&str) -> Result<String, E>,
+    ) -> Result<Self, ParseUnitError> {
         let Some(file) = text.trim().strip_prefix("file:") else { return text.parse() };
         let content = read(file).map_err(|why| ParseUnitError::new(format!("samples file '{file}': {why}")))?;
         Self::from_samples(file, &content)

@@ -4,15 +4,13 @@
 //! `cmdline`, `environ` or `maps`), and a task that ends meanwhile is left out, not an error.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::stack::frame_name;
 use super::waits::waits_in;
-
-/// Where the kernel shows its tasks.
-pub const PROC: &str = "/proc";
+use crate::sys::process::{PROC, name_and_state, numbered_entries, wait_channel_in};
 
 /// Whose tasks are looked at; both lists empty: everybody's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,24 +50,15 @@ pub fn tasks(who: &Who) -> Vec<WaitingTask> {
 }
 
 fn tasks_in(proc: &Path, who: &Who, wanted: impl Fn(char) -> bool) -> Vec<WaitingTask> {
-    let threads = numbers(proc)
-        .into_iter()
-        .flat_map(|(pid, path)| numbers(&path.join("task")).into_iter().map(move |(tid, path)| (pid, tid, path)));
+    let threads = numbered_entries(proc).into_iter().flat_map(|(pid, path)| {
+        numbered_entries(&path.join("task")).into_iter().map(move |(tid, path)| (pid, tid, path))
+    });
     threads.filter_map(|(pid, tid, path)| look(pid, tid, &path, who, &wanted)).collect()
-}
-
-/// The entries of a directory whose names are numbers, in order.
-fn numbers(dir: &Path) -> Vec<(u32, PathBuf)> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut found: Vec<_> =
-        entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path()))).collect();
-    found.sort_unstable();
-    found
 }
 
 fn look(pid: u32, tid: u32, path: &Path, who: &Who, wanted: impl Fn(char) -> bool) -> Option<WaitingTask> {
     let stat = fs::read(path.join("stat")).ok()?;
-    let (comm, state) = parse_stat(&String::from_utf8_lossy(&stat))?;
+    let (comm, state) = name_and_state(&stat)?;
     let everybody = who.pids.is_empty() && who.comms.is_empty();
     let meant = everybody || who.pids.contains(&pid) || who.comms.contains(&comm);
     if !meant || !wanted(state) {
@@ -77,15 +66,8 @@ fn look(pid: u32, tid: u32, path: &Path, who: &Who, wanted: impl Fn(char) -> boo
     }
     let stack = fs::read_to_string(path.join("stack")).unwrap_or_default();
     let frames: Vec<String> = stack.lines().filter_map(frame_name).map(str::to_owned).collect();
-    let wchan = fs::read_to_string(path.join("wchan")).ok().filter(|name| !name.is_empty() && name != "0");
+    let wchan = wait_channel_in(path);
     Some(WaitingTask { pid, tid, comm, state, waits_in: waits_in(&frames).map(str::to_owned).or(wchan), frames })
-}
-
-/// Name and state out of `134 (fluentd) D 1 ...`; the name may hold blanks and brackets.
-fn parse_stat(stat: &str) -> Option<(String, char)> {
-    let (_, rest) = stat.split_once('(')?;
-    let (comm, rest) = rest.rsplit_once(") ")?;
-    Some((comm.to_owned(), rest.chars().next()?))
 }
 
 #[cfg(test)]

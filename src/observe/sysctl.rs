@@ -13,10 +13,8 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use crate::sys::sysctl::{self, PROC_SYS};
 use crate::time::wait_until;
-
-/// Where the kernel shows its settings.
-pub const PROC_SYS: &str = "/proc/sys";
 
 /// The lock that says who changes settings on this machine.
 pub const LOCK: &str = "/run/stunfs-sysctl.lock";
@@ -54,7 +52,7 @@ pub struct SavedSysctl {
 impl SavedSysctl {
     /// Puts it back. May be called any number of times, from any process.
     pub fn restore(&self) -> Result<(), SysctlError> {
-        write_setting(&self.path, &self.value).map_err(|cause| access("put back", &self.path, cause))
+        sysctl::write_file(&self.path, &self.value).map_err(|cause| access("put back", &self.path, cause))
     }
 }
 
@@ -92,14 +90,14 @@ impl Sysctls {
     /// Sets `name` (`kernel.hung_task_timeout_secs`) and remembers what it was the first time; that is told to `arm`
     /// before the change, and if `arm` fails, nothing is changed.
     pub fn set(&mut self, name: &str, value: &str, arm: &mut SysctlArmer<'_>) -> Result<(), SysctlError> {
-        let path = self.root.join(name.replace('.', "/"));
-        let before = std::fs::read_to_string(&path).map_err(|cause| access("read", &path, cause))?;
+        let path = sysctl::path_below(&self.root, name);
+        let before = sysctl::read_file(&path).map_err(|cause| access("read", &path, cause))?;
         if !self.saved.iter().any(|saved| saved.path == path) {
-            let saved = SavedSysctl { path: path.clone(), value: before.trim().to_owned() };
+            let saved = SavedSysctl { path: path.clone(), value: before };
             arm(&saved).map_err(|cause| access("secure", &path, cause))?;
             self.saved.push(saved);
         }
-        write_setting(&path, value).map_err(|cause| access("set", &path, cause))
+        sysctl::write_file(&path, value).map_err(|cause| access("set", &path, cause))
     }
 
     /// Makes the hung-task detector report a task after `timeout` (whole seconds, at least one), looking as often,
@@ -157,12 +155,6 @@ impl Drop for Sysctls {
 
 fn access(what: &'static str, path: &Path, cause: io::Error) -> SysctlError {
     SysctlError::Access { what, path: path.to_owned(), cause }
-}
-
-/// One write, as the kernel wants it; never creates a file.
-fn write_setting(path: &Path, value: &str) -> io::Result<()> {
-    use std::io::Write;
-    OpenOptions::new().write(true).truncate(true).open(path)?.write_all(format!("{value}\n").as_bytes())
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //!
 //! Must not know: where the options came from. Invariant: the text has no line break.
 
+use std::io;
+
 use super::option::{OPTIONS, Opt};
 
 /// What is wrong with a set of options. Exit code 2 on the command line, status 400 over the control socket.
@@ -53,6 +55,20 @@ pub enum SettingsError {
     /// A list of options is not well formed.
     #[error("options: {0}")]
     Syntax(String),
+}
+
+/// Why the text of a file cannot be had; the caller knows which file it is.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadTextError {
+    /// It cannot be read.
+    #[error("{0}")]
+    System(#[from] io::Error),
+    /// It is a directory, a device or a pipe.
+    #[error("it is not a regular file")]
+    NotRegular,
+    /// It is too large for what it should hold.
+    #[error("it is larger than 16MiB")]
+    TooLarge,
 }
 
 impl SettingsError {

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::error::ReadTextError;
 use crate::freeze::FreezeTarget;
 use crate::model::{Latency, OnFull, Placement, Scope, StunTrigger};
 use crate::options::{CacheMode, LowLatency};
@@ -156,16 +157,16 @@ pub(super) fn latency(text: &str) -> Parsed<Latency> {
 }
 
 /// The text of a regular file of at most 16 MiB: a device or a pipe might never end.
-pub(crate) fn read_text(path: &Path) -> Result<String, String> {
+pub(crate) fn read_text(path: &Path) -> Result<String, ReadTextError> {
     const LARGEST: u64 = 16 << 20;
-    let meta = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    let meta = std::fs::metadata(path)?;
     if !meta.is_file() {
-        return Err("it is not a regular file".to_owned());
+        return Err(ReadTextError::NotRegular);
     }
     if meta.len() > LARGEST {
-        return Err("it is larger than 16MiB".to_owned());
+        return Err(ReadTextError::TooLarge);
     }
-    std::fs::read_to_string(path).map_err(|error| error.to_string())
+    Ok(std::fs::read_to_string(path)?)
 }
 
 /// An address to listen on: `127.0.0.1:9100`, `[::1]:9100`, or a port (`:9100`, `9100`) on loopback.
@@ -249,14 +250,10 @@ pub(super) fn socket(text: &str) -> Parsed<PathBuf> {
     }
 }
 
-/// Something to freeze; the path of a socket is made absolute, that of a control group is below its hierarchy.
+/// A target to freeze, the same from any working directory.
 pub(super) fn freeze(text: &str) -> Parsed<FreezeTarget> {
-    match text.parse::<FreezeTarget>().map_err(|error| ParseUnitError::new(error.to_string()))? {
-        FreezeTarget::Qmp(path) => std::path::absolute(&path)
-            .map(FreezeTarget::Qmp)
-            .or_else(|error| wrong(format!("'{}' is not the path of a socket: {error}", path.display()))),
-        target => Ok(target),
-    }
+    let target = text.parse::<FreezeTarget>().map_err(|error| ParseUnitError::new(error.to_string()))?;
+    target.absolute().or_else(|error| wrong(format!("the working directory, where '{text}' begins: {error}")))
 }
 
 /// `FILE` or `unix:SOCKET`: which it is shows when it is opened.

@@ -208,3 +208,13 @@ proptest! {
         let _ = parse_mount_options(&format!("{}={value},{list}", OPTIONS[index].name));
     }
 }
+
+#[test]
+fn the_help_of_freeze_lists_every_kind_of_target() {
+    use crate::freeze::FreezeKind;
+    let help = Opt::Freeze.spec().help;
+    let options = include_str!("../../docs/options.md");
+    for kind in FreezeKind::ALL {
+        assert!(help.contains(kind.form()) && options.contains(&format!("`{}`", kind.form())), "{kind}");
+    }
+}

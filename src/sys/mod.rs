@@ -1,5 +1,17 @@
 //! What the crate reads from and asks of the running system, each in one place.
 //!
+//! | file | what it reads |
+//! |---|---|
+//! | [`mountinfo`] | `/proc/self/mountinfo` |
+//! | [`process`] | `/proc/PID/stat`, `status`, `comm`, `wchan`, the lists of processes and threads |
+//! | [`cgroup`] | the hierarchies of control groups, v1 and v2, and `/proc/PID/cgroup` |
+//! | [`sysctl`] | kernel settings below `/proc/sys` |
+//! | [`pm_qos`] | `/dev/cpu_dma_latency` |
+//!
 //! Must not know: volumes, file systems, options. Invariant: no room above is named here.
 
+pub mod cgroup;
+pub mod mountinfo;
 pub mod pm_qos;
+pub mod process;
+pub mod sysctl;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::freeze::FreezeTarget;
 use crate::model::{ModelConfig, Penalty, ReleaseCause, StunCause};
 
 /// The version that every event carries as `v`.
@@ -450,7 +451,7 @@ pub enum EventBody {
     /// All that `--freeze` names stands still, read back.
     Frozen {
         /// What was frozen, as it was named.
-        targets: Vec<String>,
+        targets: Vec<FreezeTarget>,
         /// How long it took until all stood still.
         took_us: u64,
         /// Threads that count as frozen although they wait in the kernel, and where: they stop before they get back to
@@ -460,7 +461,7 @@ pub enum EventBody {
     /// All that was frozen goes on.
     Thawed {
         /// What was thawed.
-        targets: Vec<String>,
+        targets: Vec<FreezeTarget>,
         /// How long thawing took.
         took_us: u64,
     },

@@ -88,7 +88,7 @@ impl Inner {
     /// stunned.
     pub(super) fn stun(&self, duration: Option<Duration>, settle: Duration) -> Result<Stunned, VolumeError> {
         let frozen = self.freezer.stand_still();
-        let _until_it_has_begun = frozen.map_err(|why| VolumeError::new(ErrorKind::Unavailable, why))?;
+        let _until_it_has_begun = frozen.map_err(|why| VolumeError::new(ErrorKind::Unavailable, why.to_string()))?;
         Ok(self.engine.stun(duration, settle))
     }
 

@@ -126,7 +126,7 @@ fn check(options: &VolumeOptions) -> Result<Filter, VolumeError> {
         return Err(VolumeError::usage("queue-depth 0 lets nothing through; write 1 to 65535"));
     }
     let filter = &options.filter;
-    Filter::new(&filter.paths, &filter.comms, &filter.uids).map_err(VolumeError::usage)
+    Filter::new(&filter.paths, &filter.comms, &filter.uids).map_err(|error| VolumeError::usage(error.to_string()))
 }
 
 fn open_backing(path: &Path) -> Result<OwnedFd, VolumeError> {

@@ -12,7 +12,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::error::{ErrorKind, VolumeError};
 use super::inner::Inner;
-use crate::freeze::{FreezeSet, FreezeTarget, Surroundings};
+use crate::freeze::{FreezeError, FreezeSet, FreezeTarget, Surroundings};
 use crate::telemetry::event::EventBody;
 use crate::time::{Deadline, SimTime, wait_until};
 
@@ -27,6 +27,23 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(25);
 
 /// How often the engine and the guard are looked at while something is frozen.
 const TICK: Duration = Duration::from_millis(250);
+
+/// Why a stun by hand does not begin: not everything that it is to freeze stands still.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum StandStillError {
+    /// One of the targets was not frozen.
+    #[error(transparent)]
+    Freeze(Arc<FreezeError>),
+    /// Nothing may be frozen that would stay frozen if this process were killed.
+    #[error("nothing is frozen without the guard process")]
+    NoGuard,
+    /// The volume is being unmounted.
+    #[error("the volume is about to end")]
+    Ending,
+    /// The freezer does not answer.
+    #[error("freezing takes longer than {} s", ANSWER_WITHIN.as_secs())]
+    TooLong,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -44,7 +61,7 @@ struct FreezerState {
     asked: u32,
     /// Attempts that failed, and why the last one did.
     failed: u64,
-    failure: String,
+    failure: Option<StandStillError>,
     /// Something has changed since the thread last looked.
     nudged: bool,
     closing: bool,
@@ -53,9 +70,9 @@ struct FreezerState {
 /// What is frozen during stuns. Without targets it does nothing.
 #[derive(Debug)]
 pub(super) struct StunFreezer {
-    /// Who needs this and the guard takes this first.
+    /// A thread that needs both this and the guard locks this first.
     set: Mutex<FreezeSet>,
-    targets: Vec<String>,
+    targets: Vec<FreezeTarget>,
     state: Mutex<FreezerState>,
     changed: Condvar,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -86,17 +103,11 @@ impl StunFreezer {
     pub(super) fn open(targets: &[FreezeTarget]) -> Result<Self, VolumeError> {
         let set = FreezeSet::open_in(targets, Surroundings::from_env());
         let set = set.map_err(|error| VolumeError::new(ErrorKind::Unavailable, error.to_string()))?;
-        let state = FreezerState {
-            phase: Phase::Thawed,
-            asked: 0,
-            failed: 0,
-            failure: String::new(),
-            nudged: false,
-            closing: false,
-        };
+        let state =
+            FreezerState { phase: Phase::Thawed, asked: 0, failed: 0, failure: None, nudged: false, closing: false };
         Ok(Self {
             set: Mutex::new(set),
-            targets: targets.iter().map(ToString::to_string).collect(),
+            targets: targets.to_vec(),
             state: Mutex::new(state),
             changed: Condvar::new(),
             thread: Mutex::new(None),
@@ -125,7 +136,7 @@ impl StunFreezer {
     }
 
     /// Freezes all, for a stun that is about to begin; comes back when all stands still, or with the reason why not.
-    pub(super) fn stand_still(&self) -> Result<StandStill<'_>, String> {
+    pub(super) fn stand_still(&self) -> Result<StandStill<'_>, StandStillError> {
         let mut state = self.state();
         state.asked += 1;
         if self.targets.is_empty() {
@@ -135,17 +146,18 @@ impl StunFreezer {
         self.changed.notify_all();
         let (before, deadline) = (state.failed, Deadline::after(ANSWER_WITHIN));
         loop {
-            // With a failure the thread has forgotten all who asked.
-            if state.failed > before {
-                return Err(state.failure.clone());
+            // With a failure the thread has reset the count of those that asked.
+            if state.failed > before
+                && let Some(failure) = &state.failure
+            {
+                return Err(failure.clone());
             }
             if state.phase == Phase::Frozen {
                 return Ok(StandStill(self));
             }
             if state.closing || deadline.passed() {
                 state.asked = state.asked.saturating_sub(1);
-                let why = if state.closing { "the volume is about to end" } else { "freezing takes too long" };
-                return Err(why.to_owned());
+                return Err(if state.closing { StandStillError::Ending } else { StandStillError::TooLong });
             }
             self.changed.wait_for(&mut state, deadline.left());
         }
@@ -257,10 +269,10 @@ impl StunFreezer {
             Err(why) => {
                 self.settle(inner, &set);
                 drop(set);
-                inner.warn(why.clone());
+                inner.warn(why.to_string());
                 let mut state = self.state();
                 state.failed += 1;
-                state.failure = why;
+                state.failure = Some(why);
                 state.asked = 0;
                 drop(state);
                 self.changed.notify_all();
@@ -300,11 +312,12 @@ impl StunFreezer {
     }
 }
 
-fn attempt(inner: &Inner, set: &mut FreezeSet, deadline: Deadline) -> Result<(), String> {
+fn attempt(inner: &Inner, set: &mut FreezeSet, deadline: Deadline) -> Result<(), StandStillError> {
     if !inner.guard_stands(set) {
-        return Err("nothing is frozen without the guard process".to_owned());
+        return Err(StandStillError::NoGuard);
     }
-    set.freeze_armed(deadline, &mut |action| inner.arm_guard(action)).map_err(|error| error.to_string())
+    set.freeze_armed(deadline, &mut |action| inner.arm_guard(action))
+        .map_err(|error| StandStillError::Freeze(Arc::new(error)))
 }
 
 /// The stun in force, by the engine.

@@ -124,7 +124,7 @@ pub(super) fn run_workers(
     if options.verify {
         match read_back(options, &report) {
             Ok(verified) => report.verified = Some(verified),
-            Err(why) => report.unverified = Some(why),
+            Err(why) => report.unverified = Some(why.to_string()),
         }
     }
     Ok(report)
@@ -194,20 +194,33 @@ fn join(options: &WorkloadOptions, threads: Vec<WriterThread>) -> Result<(), Wor
     Ok(())
 }
 
-/// Reads everything back on a thread of its own; the error says why that could not be done.
-fn read_back(options: &WorkloadOptions, report: &WorkloadReport) -> Result<Verified, String> {
+/// Why what was written could not be read back.
+#[derive(Debug, thiserror::Error)]
+enum ReadBackError {
+    #[error("threads still wait for the file system")]
+    Stuck,
+    #[error("cannot start a thread that reads back: {0}")]
+    Thread(io::Error),
+    #[error("cannot read back {dir}: {cause}")]
+    Read { dir: PathBuf, cause: io::Error },
+    #[error("reading back {dir} took more than {} s", VERIFY_WITHIN.as_secs())]
+    TooLong { dir: PathBuf },
+}
+
+/// Reads everything back on a thread of its own.
+fn read_back(options: &WorkloadOptions, report: &WorkloadReport) -> Result<Verified, ReadBackError> {
     if !report.stuck.is_empty() {
-        return Err("threads still wait for the file system".to_owned());
+        return Err(ReadBackError::Stuck);
     }
     let (done, result) = mpsc::channel();
     let (dir, kept) = (options.dir.clone(), report.kept.clone());
     let body = move || {
-        // Nobody listens any more if it took too long.
+        // The receiver is gone if it took too long.
         let _ = done.send(verify(&dir, Some(&kept)));
     };
-    Builder::new().name("verify".to_owned()).spawn(body).map_err(|error| error.to_string())?;
+    Builder::new().name("verify".to_owned()).spawn(body).map_err(ReadBackError::Thread)?;
     match result.recv_timeout(VERIFY_WITHIN) {
-        Ok(found) => found.map_err(|error| format!("cannot read back: {error}")),
-        Err(_) => Err(format!("reading back took more than {} s", VERIFY_WITHIN.as_secs())),
+        Ok(found) => found.map_err(|cause| ReadBackError::Read { dir: options.dir.clone(), cause }),
+        Err(_) => Err(ReadBackError::TooLong { dir: options.dir.clone() }),
     }
 }

@@ -23,6 +23,7 @@ use std::time::Duration;
 use fakes::{Engine, Manners, Qemu};
 use rustix::process::{Signal, getpid};
 use stunfs::internal::freeze::{FreezeError, FreezeSet, FreezeTarget, Surroundings, probe};
+use stunfs::internal::sys::cgroup::CgroupVersion;
 use stunfs::internal::time::{Deadline, wait_until};
 use support::{Counter, Group, ROUNDS, V1, around, pid, signal, soon, v2, watchdog};
 
@@ -338,17 +339,17 @@ fn a_group_of_another_controller_is_refused() {
 
 #[test]
 fn the_probe_tells_of_each_kind() {
-    let facts = probe();
-    assert_eq!(facts.len(), 5);
-    for (what, can) in &facts {
-        eprintln!("{what} {can:?}");
-        assert!(can.as_ref().err().is_none_or(|why| !why.contains('\n')));
+    let probed = probe();
+    assert_eq!(probed.len(), 5);
+    for found in &probed {
+        eprintln!("{found:?}");
+        assert!(found.outcome.as_ref().err().is_none_or(|why| !why.to_string().contains('\n')));
     }
-    let groups = |name: &str| facts.iter().find(|(what, _)| what.contains(name)).unwrap().1.clone();
+    let groups = |version| &probed.iter().find(|found| found.version == Some(version)).unwrap().outcome;
     if Group::new(V1).is_some() {
-        groups("v1").unwrap();
+        groups(CgroupVersion::V1).as_ref().unwrap();
     }
     if Group::new(v2()).is_some() {
-        groups("v2").unwrap();
+        groups(CgroupVersion::V2).as_ref().unwrap();
     }
 }

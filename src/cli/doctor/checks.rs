@@ -4,15 +4,15 @@
 //! nothing waits for long.
 
 use std::ffi::OsStr;
-use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
 use std::path::PathBuf;
 
 use rustix::process::{Resource, geteuid, getrlimit};
 use rustix::system::uname;
 use stunfs::internal::backing::{self, Favour};
-use stunfs::internal::freeze;
-use stunfs::internal::sys::pm_qos;
+use stunfs::internal::freeze::{self, FreezeKind, FreezeProbe};
+use stunfs::internal::sys::process::TaskStatus;
+use stunfs::internal::sys::{mountinfo, pm_qos, sysctl};
 
 use super::{Check, CheckState};
 
@@ -59,9 +59,8 @@ fn dev_fuse() -> Check {
 /// CAP_SYS_ADMIN.
 fn can_mount_by_itself() -> bool {
     const SYS_ADMIN: u32 = 21;
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask >> SYS_ADMIN & 1 == 1)
+    let mask = TaskStatus::of_this_process().and_then(|status| status.mask("CapEff"));
+    mask.is_some_and(|mask| mask >> SYS_ADMIN & 1 == 1)
 }
 
 fn rights(privileged: bool) -> Check {
@@ -119,14 +118,14 @@ fn version(release: &str) -> Option<(u32, u32)> {
 
 /// Sites can make the kernel abort mounts whose requests take long.
 fn request_timeout() -> Check {
-    let read = |name: &str| fs::read_to_string(format!("/proc/sys/fs/fuse/{name}")).ok()?.trim().parse::<u64>().ok();
-    let limits = ["default_request_timeout", "max_request_timeout"].map(|name| (name, read(name).unwrap_or(0)));
+    let limits = ["fs.fuse.default_request_timeout", "fs.fuse.max_request_timeout"]
+        .map(|name| (name, sysctl::number::<u64>(name).unwrap_or(0)));
     match limits.iter().find(|(_, seconds)| *seconds > 0) {
         None => Check::ok("request timeout", "none: holds may last"),
         Some((name, seconds)) => Check::limited(
             "request timeout",
             format!("the kernel ends mounts that hold an operation for {seconds} s"),
-            format!("sysctl fs.fuse.{name}=0"),
+            format!("sysctl {name}=0"),
         ),
     }
 }
@@ -176,8 +175,7 @@ fn priority() -> Check {
 
 /// Where a wedged mount can be aborted.
 fn fusectl() -> Check {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    if mounts.lines().any(|line| line.split(' ').nth(2) == Some("fusectl")) {
+    if mountinfo::read().unwrap_or_default().iter().any(|mount| mount.fstype == "fusectl") {
         return Check::ok("fusectl", "is mounted: a wedged volume can be aborted");
     }
     let mend = "mount -t fusectl none /sys/fs/fuse/connections";
@@ -198,42 +196,40 @@ fn loop_devices() -> Check {
 /// What a stun can freeze here, tried out.
 fn freezing() -> Vec<Check> {
     let (groups, others): (Vec<_>, Vec<_>) =
-        freeze::probe().into_iter().partition(|(kind, _)| kind.starts_with("cgroup:"));
+        freeze::probe().into_iter().partition(|probe| probe.kind == FreezeKind::Cgroup);
     let mut checks = vec![freeze_groups(&groups)];
-    checks.extend(others.into_iter().filter_map(|(kind, can)| match kind {
-        "pid:" => Some(freeze_check("freeze pid", "processes can be stopped", can, "mount -t proc proc /proc")),
-        "docker:" => Some(freeze_check(
+    checks.extend(others.into_iter().filter_map(|probe| match probe.kind {
+        FreezeKind::Cgroup => None,
+        FreezeKind::Pid => {
+            Some(freeze_check("freeze pid", "processes can be stopped", probe, "mount -t proc proc /proc"))
+        }
+        FreezeKind::Docker => Some(freeze_check(
             "freeze docker",
             "containers (and kind nodes) can be paused",
-            can,
+            probe,
             "apt-get install docker.io && service docker start",
         )),
-        "qmp:" => Some(freeze_check("freeze qmp", "needs a QEMU with -qmp unix:SOCKET,server,nowait", can, "")),
-        _ => None,
+        FreezeKind::Qmp => {
+            Some(freeze_check("freeze qmp", "needs a QEMU with -qmp unix:SOCKET,server,nowait", probe, ""))
+        }
     }));
     checks
 }
 
 /// One hierarchy that freezes is enough.
-fn freeze_groups<E: Display>(groups: &[(&'static str, Result<(), E>)]) -> Check {
-    let list = |wanted: bool| {
-        let found = groups.iter().filter(move |(_, can)| can.is_ok() == wanted);
-        let name = |kind: &str| kind.trim_start_matches("cgroup: ").trim_matches(['(', ')']).to_owned();
-        found.map(move |(kind, can)| match can {
-            Ok(()) => name(kind),
-            Err(why) => format!("{}: {why}", name(kind)),
-        })
-    };
-    let working: Vec<String> = list(true).collect();
+fn freeze_groups(groups: &[FreezeProbe]) -> Check {
+    let name = |probe: &FreezeProbe| probe.version.map(|version| version.to_string()).unwrap_or_default();
+    let working: Vec<_> = groups.iter().filter(|probe| probe.outcome.is_ok()).map(name).collect();
     if working.is_empty() {
-        let why = list(false).collect::<Vec<_>>().join("; ");
+        let failed = |probe: &FreezeProbe| Some(format!("{}: {}", name(probe), probe.outcome.as_ref().err()?));
+        let why = groups.iter().filter_map(failed).collect::<Vec<_>>().join("; ");
         return Check::missing("freeze cgroup", why, "sudo stunfs ..., or mount -t cgroup2 none /sys/fs/cgroup");
     }
     Check::ok("freeze cgroup", working.join(", "))
 }
 
-fn freeze_check<E: Display>(name: &'static str, detail: &str, can: Result<(), E>, mend: &str) -> Check {
-    match can {
+fn freeze_check(name: &'static str, detail: &str, probe: FreezeProbe, mend: &str) -> Check {
+    match probe.outcome {
         Ok(()) => Check::ok(name, detail),
         Err(why) => Check::missing(name, why.to_string(), mend),
     }
@@ -252,14 +248,13 @@ fn kernel_log() -> Check {
 
 /// What `--hung-task-timeout` sets.
 fn hung_tasks() -> Check {
-    let path = "/proc/sys/kernel/hung_task_timeout_secs";
-    match fs::read_to_string(path) {
-        Ok(seconds) if seconds.trim() == "0" => Check::limited(
+    match sysctl::read("kernel.hung_task_timeout_secs") {
+        Ok(seconds) if seconds == "0" => Check::limited(
             "hung tasks",
             "the kernel reports none",
             "--hung-task-timeout 5s, or sysctl kernel.hung_task_timeout_secs=120",
         ),
-        Ok(seconds) => Check::ok("hung tasks", format!("are reported after {} s", seconds.trim())),
+        Ok(seconds) => Check::ok("hung tasks", format!("are reported after {seconds} s")),
         Err(_) => Check::missing(
             "hung tasks",
             "this kernel does not report them",

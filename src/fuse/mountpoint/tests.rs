@@ -1,7 +1,13 @@
 use super::*;
 
 fn stunfs_at(mountpoint: &str, backing: &str) -> Mount {
-    Mount { device: (0, 50), mountpoint: mountpoint.into(), fstype: "fuse.stunfs".into(), source: backing.into() }
+    Mount {
+        device: (0, 50),
+        mountpoint: mountpoint.into(),
+        fstype: "fuse.stunfs".into(),
+        source: backing.into(),
+        super_options: "rw".into(),
+    }
 }
 
 #[test]

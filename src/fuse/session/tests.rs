@@ -4,9 +4,9 @@ use std::os::unix::fs::MetadataExt;
 use fuser::{Errno, FileAttr, FileHandle, FileType, FopenFlags, Generation, INodeNo, Request};
 use rustix::fs::getxattr;
 
-use super::super::mountinfo;
 use super::super::negotiate::negotiate;
 use super::*;
+use crate::sys::{mountinfo, process};
 use crate::time::wait_until;
 
 const TICK: Duration = Duration::from_millis(2);
@@ -129,8 +129,7 @@ fn hold(path: &Path) -> (u32, std::thread::JoinHandle<rustix::io::Errno>) {
 }
 
 fn state_of(tid: u32) -> char {
-    let stat = std::fs::read_to_string(format!("/proc/self/task/{tid}/stat")).unwrap();
-    stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()
+    process::TaskStat::read(tid.try_into().unwrap()).unwrap().state.into()
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn wrong_forms_say_what_is_allowed() {
 
 #[test]
 fn a_file_holds_one_sample_a_line() {
-    let read = |_: &str| Ok("# measured\n5ms\n\n 10ms # twice\n10ms\n".to_owned());
+    let read = |_: &str| Ok::<_, &str>("# measured\n5ms\n\n 10ms # twice\n10ms\n".to_owned());
     let measured = Latency::parse_with("file:m.txt", read).unwrap();
     assert_eq!(measured, Latency::Samples { file: "m.txt".into(), samples: vec![ms(5), ms(10), ms(10)].into() });
     assert_eq!(measured.to_string(), "file:m.txt");
@@ -90,14 +90,14 @@ fn a_file_holds_one_sample_a_line() {
 fn a_bad_file_is_told_by_its_line() {
     let error = |content: &str| {
         let content = content.to_owned();
-        Latency::parse_with("file:m.txt", |_| Ok(content)).unwrap_err().to_string()
+        Latency::parse_with("file:m.txt", |_| Ok::<_, &str>(content)).unwrap_err().to_string()
     };
     assert!(error("5ms\n20\n").contains("m.txt:2: '20' has no unit"));
     assert!(error("# nothing\n").contains("holds no time"));
     assert!(error("5ms\n30h\n").contains("24h"));
-    let missing = Latency::parse_with("file:m.txt", |_| Err("no such file".into())).unwrap_err().to_string();
+    let missing = Latency::parse_with("file:m.txt", |_| Err("no such file")).unwrap_err().to_string();
     assert!(missing.contains("'m.txt': no such file"));
-    assert_eq!(Latency::parse_with("20ms", |_| Err("not asked".into())), Ok(Latency::Constant(ms(20))));
+    assert_eq!(Latency::parse_with("20ms", |_| Err("not asked")), Ok(Latency::Constant(ms(20))));
 }
 
 #[test]

@@ -139,11 +139,11 @@ fn samples_around() -> Vec<EventBody> {
             at_us: Some(7),
         },
         EventBody::Frozen {
-            targets: vec!["cgroup:/x".into(), "pid:7".into()],
+            targets: vec!["cgroup:/x".parse().unwrap(), "pid:7".parse().unwrap()],
             took_us: 1500,
             waiting: vec!["sh (8) in request_wait_answer".into()],
         },
-        EventBody::Thawed { targets: vec!["cgroup:/x".into()], took_us: 100 },
+        EventBody::Thawed { targets: vec!["cgroup:/x".parse().unwrap()], took_us: 100 },
     ]
 }
 

@@ -7,17 +7,22 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+/// The mount table of this process.
+pub(crate) const TABLE: &str = "/proc/self/mountinfo";
+
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Mount {
+pub struct Mount {
     /// `st_dev` of what is mounted: major and minor number.
-    pub(crate) device: (u32, u32),
-    /// Where.
-    pub(crate) mountpoint: PathBuf,
+    pub device: (u32, u32),
+    /// The directory that it is mounted on.
+    pub mountpoint: PathBuf,
     /// For example `ext4`, `fuse.stunfs`.
-    pub(crate) fstype: String,
-    /// What: a device, or a FUSE file system's `fsname`.
-    pub(crate) source: PathBuf,
+    pub fstype: String,
+    /// What is mounted: a device, or a FUSE file system's `fsname`.
+    pub source: PathBuf,
+    /// The options of the file system itself: `rw,freezer` for a cgroup hierarchy.
+    pub super_options: String,
 }
 
 impl Mount {
@@ -26,15 +31,20 @@ impl Mount {
         self.fstype == "fuse" || self.fstype == "fuseblk" || self.fstype.starts_with("fuse.")
     }
 
-    /// Whether it is one of ours.
+    /// Whether it is a volume of stunfs.
     pub(crate) fn is_stunfs(&self) -> bool {
         self.fstype == "fuse.stunfs"
+    }
+
+    /// Whether the file system itself has this option.
+    pub(crate) fn has_super_option(&self, name: &str) -> bool {
+        self.super_options.split(',').any(|option| option == name)
     }
 }
 
 /// All mounts that this process sees, in the order in which they were mounted.
-pub(crate) fn read() -> io::Result<Vec<Mount>> {
-    Ok(parse(&std::fs::read("/proc/self/mountinfo")?))
+pub fn read() -> io::Result<Vec<Mount>> {
+    Ok(parse(&std::fs::read(TABLE)?))
 }
 
 /// Parses the table; lines that are not understood are left out.
@@ -54,8 +64,9 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let mountpoint = fields.nth(1)?;
     let mut rest = fields.skip_while(|field| *field != b"-").skip(1);
     let fstype = String::from_utf8_lossy(rest.next()?).into_owned();
-    let source = rest.next()?;
-    Some(Mount { device, mountpoint: unescape(mountpoint), fstype, source: unescape(source) })
+    let source = unescape(rest.next()?);
+    let super_options = String::from_utf8_lossy(rest.next().unwrap_or_default()).into_owned();
+    Some(Mount { device, mountpoint: unescape(mountpoint), fstype, source, super_options })
 }
 
 fn parse_device(field: &[u8]) -> Option<(u32, u32)> {
@@ -88,7 +99,7 @@ fn octal(field: &[u8]) -> Option<u8> {
 mod tests {
     use super::*;
 
-    const TABLE: &[u8] = b"27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard\n\
+    const SAMPLE: &[u8] = b"27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard\n\
         40 27 0:47 / /mnt/with\\040space rw,nosuid shared:7 master:1 - fuse.stunfs /data/back\\134slash rw,user_id=0\n\
         41 27 0:48 / /mnt/twice rw - tmpfs tmpfs rw\n\
         42 41 0:49 / /mnt/twice rw - fuse.sshfs host:/ rw\n\
@@ -97,7 +108,7 @@ mod tests {
 
     #[test]
     fn fields_are_where_the_kernel_puts_them() {
-        let mounts = parse(TABLE);
+        let mounts = parse(SAMPLE);
         assert_eq!(mounts.len(), 4);
         assert_eq!(mounts[0].device, (254, 0));
         assert_eq!(mounts[0].mountpoint, Path::new("/"));
@@ -107,7 +118,7 @@ mod tests {
 
     #[test]
     fn escapes_are_undone_in_mount_point_and_source() {
-        let mounts = parse(TABLE);
+        let mounts = parse(SAMPLE);
         assert_eq!(mounts[1].mountpoint, Path::new("/mnt/with space"));
         assert_eq!(mounts[1].source, Path::new("/data/back\\slash"));
         assert!(mounts[1].is_stunfs() && mounts[1].is_fuse());
@@ -115,7 +126,7 @@ mod tests {
 
     #[test]
     fn the_topmost_of_stacked_mounts_counts() {
-        let mounts = parse(TABLE);
+        let mounts = parse(SAMPLE);
         assert_eq!(at(&mounts, Path::new("/mnt/twice")).map(|mount| mount.device), Some((0, 49)));
         assert_eq!(at(&mounts, Path::new("/mnt")), None);
     }
@@ -124,6 +135,35 @@ mod tests {
     fn a_backslash_that_is_no_escape_stays() {
         assert_eq!(unescape(b"a\\b\\0"), Path::new("a\\b\\0"));
         assert_eq!(unescape(b"\\777x"), Path::new("\\777x"));
+    }
+
+    #[test]
+    fn a_mount_of_a_deleted_directory_is_a_mount_like_any_other() {
+        let mounts = parse(b"50 27 254:0 /gone//deleted /mnt/bind rw - ext4 /dev/vda rw\n");
+        assert_eq!(mounts[0].mountpoint, Path::new("/mnt/bind"));
+    }
+
+    #[test]
+    fn a_path_need_not_be_utf8() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt;
+        let mounts = parse(b"50 27 0:9 / /mnt/\xff\\012\xfe rw - tmpfs \xff rw\n");
+        assert_eq!(mounts[0].mountpoint.as_os_str().as_bytes(), b"/mnt/\xff\n\xfe");
+        assert_eq!(mounts[0].source.as_os_str(), OsStr::from_bytes(b"\xff"));
+    }
+
+    #[test]
+    fn options_of_the_file_system_are_told_apart_from_those_of_the_mount() {
+        let mounts = parse(b"37 31 0:34 / /f rw,relatime - cgroup cgroup rw,freezer\n38 31 0:35 / /g rw - proc proc\n");
+        assert!(mounts[0].has_super_option("freezer") && !mounts[0].has_super_option("relatime"));
+        assert!(!mounts[0].has_super_option("free") && mounts[1].super_options.is_empty());
+    }
+
+    #[test]
+    fn any_beginning_of_a_table_is_no_panic() {
+        for end in 0..SAMPLE.len() {
+            let _ = parse(&SAMPLE[..end]);
+        }
     }
 
     #[test]
