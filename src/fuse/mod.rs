@@ -23,4 +23,4 @@ pub use error::MountError;
 pub(crate) use kernel::abort;
 pub use kernel::{ConnectionId, MountIdentity};
 pub use mountpoint::{Checked, check, check_machine, check_request_timeout};
-pub use session::{Ending, MountSpec, Session, UnmountOutcome};
+pub use session::{Ending, MountSpec, Session, UnmountOutcome, Visibility};

@@ -114,7 +114,7 @@ fn clear_dead_mount(place: &Path) -> Result<Option<String>, MountError> {
 }
 
 /// Whether the FUSE mount at `place` has lost its daemon. One that stands still is alive.
-fn is_dead(place: &Path) -> bool {
+pub(super) fn is_dead(place: &Path) -> bool {
     let waiting = identity_at(place).ok().flatten().and_then(|identity| identity.connection.waiting());
     if waiting.is_some_and(|requests| requests > 0) {
         return false;

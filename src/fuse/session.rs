@@ -16,6 +16,7 @@ use parking_lot::{Condvar, Mutex};
 use super::attach::{Detach, MountTableOptions, Unattached, detach};
 use super::error::MountError;
 use super::kernel::{self, MountIdentity, identity_at};
+use super::mountpoint::is_dead;
 use super::{Adapter, ConnectionId, interrupt, mountinfo};
 
 use crate::fs::{CacheMode, FileSystem};
@@ -58,6 +59,19 @@ pub enum UnmountOutcome {
     Aborted,
     /// Somebody else had unmounted it.
     Gone,
+}
+
+/// Where a mount can be seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visibility {
+    /// Where it was put.
+    InPlace,
+    /// In this mount namespace, but moved, bound to another directory, or below another mount.
+    Elsewhere,
+    /// In the mount namespace of another process only.
+    OtherNamespace,
+    /// In no mount table that this process can read: unmounted lazily while it was in use, or unmounted for good.
+    Nowhere,
 }
 
 /// Why the daemon's threads ended.
@@ -155,7 +169,6 @@ impl Session {
     /// An error means that threads of the daemon still hang, in the backing; nothing is mounted even so.
     pub fn unmount(&self, within: Duration) -> io::Result<UnmountOutcome> {
         let deadline = Deadline::after(within);
-        // Once the connection has ended its number is the next one's.
         let is_alive = self.ending().is_none();
         let detached = detach_in_time(&self.mountpoint, self.identity, is_alive, deadline);
         if self.wait_ended(deadline.left()) {
@@ -174,6 +187,20 @@ impl Session {
     /// Whether it is still in the mount table where it was put.
     pub fn is_in_place(&self) -> bool {
         is_in_place(&self.mountpoint, self.identity)
+    }
+
+    /// Where it can be seen now. It may be in use wherever that is: only [`Session::ending`] says that it is not.
+    pub fn visibility(&self) -> Visibility {
+        let connection = self.identity.connection;
+        if self.is_in_place() {
+            Visibility::InPlace
+        } else if !places(connection, self.ending().is_none()).is_empty() {
+            Visibility::Elsewhere
+        } else if self.ending().is_none() && mountinfo::is_seen_in_other_namespace((0, connection.get())) {
+            Visibility::OtherNamespace
+        } else {
+            Visibility::Nowhere
+        }
     }
 }
 
@@ -274,7 +301,7 @@ fn detach_in_time(
     let (tell, result) = channel();
     let path = mountpoint.to_owned();
     let started = std::thread::Builder::new().name("stunfs-unmount".into()).spawn(move || {
-        let places = if is_alive { mounts_of(identity.connection) } else { Vec::new() };
+        let places = places(identity.connection, is_alive);
         let detached = detach_ours(&path, identity);
         let _caller_may_be_gone = tell.send(detach_elsewhere(identity.connection, &places, detached));
     });
@@ -297,10 +324,12 @@ fn detach_ours(mountpoint: &Path, identity: MountIdentity) -> io::Result<Unmount
     }
 }
 
-/// Where the file system of this connection is seen, the last mount first.
-fn mounts_of(connection: ConnectionId) -> Vec<PathBuf> {
+/// Where the file system of this connection is mounted, the last mount first. Once the connection has ended its number
+/// may be that of somebody else's next mount: only dead mounts count then.
+fn places(connection: ConnectionId, is_alive: bool) -> Vec<PathBuf> {
     let mounts = mountinfo::read().unwrap_or_default().into_iter().rev();
-    mounts.filter(|mount| mount.device == (0, connection.get())).map(|mount| mount.mountpoint).collect()
+    let ours = mounts.filter(|mount| mount.device == (0, connection.get())).map(|mount| mount.mountpoint);
+    ours.filter(|place| is_alive || is_dead(place)).collect()
 }
 
 /// Takes it out of the table where it was bound to, or moved along with a directory above it.

@@ -16,6 +16,7 @@ mod first_write;
 mod guard;
 mod kill;
 mod limits;
+mod moves;
 mod owners;
 mod refusals;
 mod routes;
