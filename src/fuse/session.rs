@@ -14,9 +14,10 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::attach::{Detach, MountTableOptions, Unattached, detach};
-use super::error::MountError;
+use super::error::{MountError, UnmountError};
 use super::kernel::{self, MountIdentity, identity_at};
 use super::mountpoint::is_dead;
+use super::signal::block_file_size_signal;
 use super::{Adapter, ConnectionId, interrupt, mountinfo};
 
 use crate::fs::{CacheMode, FileSystem};
@@ -166,22 +167,28 @@ impl Session {
     /// Unmounts within `within` and one second more: plainly if nobody uses it, else lazily; who still uses it or stands
     /// still at the end of the time is cut off. Held operations must have been released before.
     ///
-    /// An error means that threads of the daemon still hang, in the backing; nothing is mounted even so.
-    pub fn unmount(&self, within: Duration) -> io::Result<UnmountOutcome> {
+    /// An error says whether it is still in the mount table, or threads of the daemon hang in the backing.
+    pub fn unmount(&self, within: Duration) -> Result<UnmountOutcome, UnmountError> {
         let deadline = Deadline::after(within);
         let is_alive = self.ending().is_none();
         let detached = detach_in_time(&self.mountpoint, self.identity, is_alive, deadline);
         if self.wait_ended(deadline.left()) {
-            return detached.unwrap_or(Ok(UnmountOutcome::Aborted));
+            return detached.unwrap_or(Ok(UnmountOutcome::Aborted)).map_err(|cause| self.still_mounted(cause));
         }
         let aborted = self.abort();
-        if !matches!(detached, Some(Ok(_))) && self.is_in_place() {
-            detach(&self.mountpoint, Detach::Lazily)?;
-        }
-        if self.wait_ended(ABORT_LIMIT) {
+        let retry = !matches!(detached, Some(Ok(_))) && self.is_in_place();
+        let detached = if retry { detach(&self.mountpoint, Detach::Lazily) } else { Ok(()) };
+        let ended = self.wait_ended(ABORT_LIMIT);
+        detached.map_err(|cause| self.still_mounted(cause))?;
+        if ended {
             return Ok(UnmountOutcome::Aborted);
         }
-        aborted.and(Err(io::ErrorKind::TimedOut.into()))
+        let cause = aborted.err().unwrap_or_else(|| io::ErrorKind::TimedOut.into());
+        Err(UnmountError::ThreadsHang { mountpoint: self.mountpoint.clone(), cause })
+    }
+
+    fn still_mounted(&self, cause: io::Error) -> UnmountError {
+        UnmountError::StillMounted { mountpoint: self.mountpoint.clone(), cause }
     }
 
     /// Whether it is still in the mount table where it was put.
@@ -283,6 +290,8 @@ fn fuse_session<F: fuser::Filesystem>(
 /// Runs the daemon's threads, and one that waits for their end.
 fn serve<F: fuser::Filesystem>(session: fuser::Session<F>, end: Arc<End>) -> io::Result<()> {
     std::thread::Builder::new().name("stunfs-session".into()).spawn(move || {
+        // fuser's threads inherit that.
+        block_file_size_signal();
         end.set(match session.run() {
             Ok(()) => Ending::Closed,
             Err(cause) => Ending::Failed(cause.to_string()),

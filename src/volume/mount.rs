@@ -59,6 +59,7 @@ pub(super) fn mount(mut options: VolumeOptions) -> Result<Mounted, VolumeError> 
     path_checks::check(&options)?;
     let freezer = Arc::new(StunFreezer::open(&options.freeze)?);
     backing::raise_nofile_limit();
+    backing::raise_work_limits();
     let root = open_backing(&options.backing)?;
     let state = Arc::new(open_state(&options)?);
     wait_for_predecessor(&options);
@@ -201,8 +202,10 @@ fn start_engine(
         held_memory: options.held_memory,
         observer: Arc::clone(witness) as Arc<dyn Observer>,
         on_thread_start: || {
+            fuse::block_file_size_signal();
             backing::favour_this_thread();
         },
+        on_worker_start: fuse::block_file_size_signal,
     };
     Engine::start(parts).map_err(|error| VolumeError::new(ErrorKind::Os, format!("no thread can be started: {error}")))
 }

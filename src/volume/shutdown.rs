@@ -3,7 +3,6 @@
 //! Thaw what is frozen, drain what is held, unmount, end the threads, save the pool checkpoint, write the last event, send the guard home. Invariant:
 //! each step has a deadline, so the end always comes.
 
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -92,10 +91,6 @@ pub(super) fn run(inner: &Inner, session: &Session, requests: &Requests) -> Resu
     inner.stop_servers();
     inner.dismiss_guard();
     inner.state.unlock();
-    let unmounted = unmounted.map_err(|error| {
-        let text = format!("{} is unmounted, but its threads do not end: {error}", session.mountpoint().display());
-        VolumeError::new(ErrorKind::Io, text)
-    });
     unmounted.and(kept).map(|()| summary)
 }
 
@@ -166,7 +161,7 @@ fn absence_text(mountpoint: &Path, visibility: Visibility) -> String {
 }
 
 /// Unmounts; a request to hurry cuts off those who still use it.
-fn unmount(session: &Session, how: Stop, requests: &Requests) -> io::Result<()> {
+fn unmount(session: &Session, how: Stop, requests: &Requests) -> Result<(), VolumeError> {
     let grace = if how == Stop::AtOnce { GRACE_AT_ONCE } else { GRACE };
     std::thread::scope(|scope| {
         let unmounting = scope.spawn(|| session.unmount(grace));
@@ -183,8 +178,9 @@ fn unmount(session: &Session, how: Stop, requests: &Requests) -> io::Result<()> 
                 tracing::warn!("files on {} were still open; they were cut off", session.mountpoint().display());
                 Ok(())
             }
-            Ok(result) => result.map(|_| ()),
-            Err(_) => Err(io::Error::other("unmounting panicked")),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(VolumeError::new(ErrorKind::Io, error.to_string())),
+            Err(_) => Err(VolumeError::new(ErrorKind::Software, "the thread that unmounts panicked")),
         }
     })
 }

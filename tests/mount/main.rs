@@ -20,6 +20,7 @@ mod moves;
 mod owners;
 mod refusals;
 mod routes;
+mod signals;
 mod stall;
 mod state;
 mod support;
