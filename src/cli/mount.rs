@@ -3,6 +3,8 @@
 //! Must not know: how a volume works. Invariant: one line says that the volume is usable, and only once it is.
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -75,7 +77,10 @@ fn start_daemon(args: &MountArgs, settings: &Settings) -> anyhow::Result<u8> {
     };
     let ready = daemon.start()?;
     ready.notes.iter().for_each(output::say);
-    output::print(&format!("{}\n", ready.ready))?;
+    // It is mounted, whether standard output takes that line or not.
+    if let Err(error) = output::print(&format!("{}\n", ready.ready)) {
+        output::say(format!("{error:#}; {}", ready.ready));
+    }
     Ok(FINE)
 }
 
@@ -156,7 +161,11 @@ struct PidFile<'a>(&'a Path);
 
 impl<'a> PidFile<'a> {
     fn write(path: &'a Path) -> anyhow::Result<Self> {
-        fs::write(path, format!("{}\n", std::process::id()))
+        // A pipe without a reader is refused, and not waited for.
+        let at_once = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let mut options = fs::OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).custom_flags(at_once).open(path);
+        file.and_then(|mut file| file.write_all(format!("{}\n", std::process::id()).as_bytes()))
             .with_context(|| format!("--pid-file: cannot write {}", path.display()))?;
         Ok(Self(path))
     }

@@ -111,6 +111,7 @@ fn come_up(
         inner.engine.release_all();
     })?;
     start_scan(inner);
+    inner.state.collect_others();
     Ok((warnings, start_life(inner, session, requests)?))
 }
 
