@@ -1,4 +1,4 @@
-//! The process's limits: descriptors, size of files, processor time.
+//! The process's limits: descriptors, size of files, processor time, address space.
 //!
 //! Must not know: what is done with them. Invariant: a limit is only ever raised.
 
@@ -21,10 +21,10 @@ pub fn raise_nofile_limit() -> u64 {
     nofile_limit()
 }
 
-/// Raises the limits on the size of files and on processor time as far as the process may. They were those of the shell that
+/// Raises the limits on the size of files, processor time and address space as far as the process may. They were those of the shell that
 /// started it, not of those who write to the volume: the kernel asks for theirs itself.
 pub fn raise_work_limits() {
-    for resource in [Resource::Fsize, Resource::Cpu] {
+    for resource in [Resource::Fsize, Resource::Cpu, Resource::As, Resource::Data] {
         let limit = getrlimit(resource);
         // Beyond the hard limit needs CAP_SYS_RESOURCE; up to it needs nothing.
         if setrlimit(resource, Rlimit { current: None, maximum: None }).is_err() {

@@ -21,7 +21,7 @@ mod timer;
 mod usage_bound;
 
 pub use commands::{EngineStatus, Released};
-pub use filter::Filter;
+pub use filter::{Filter, FilterUse};
 pub use op::{Caller, HeldOperation, HoldTimes, Later, Observer, OpInfo};
 
 use std::collections::{HashMap, HashSet};
@@ -271,7 +271,7 @@ impl EngineShared {
             filter: RwLock::new(Arc::new(parts.filter)),
             running: InFlight::default(),
             throttled: Throttled::default(),
-            data: DataStore::new(parts.held_memory),
+            data: if threads { DataStore::new(parts.held_memory) } else { DataStore::in_memory(parts.held_memory) },
             observer: parts.observer,
             jobs: JobQueue::new(threads),
             long: JobQueue::new(threads),

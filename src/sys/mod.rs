@@ -2,4 +2,5 @@
 //!
 //! Must not know: volumes, file systems, options. Invariant: no room above is named here.
 
+pub mod memory;
 pub mod pm_qos;

@@ -7,12 +7,13 @@ use serde_json::{Map, Value};
 
 use super::error::VolumeError;
 use super::inner::Inner;
+use super::path_checks;
 use super::shutdown::Stop;
 use crate::control::{
     self, ControlHandler, ControlRefusal, ControlServer, DiscardReply, EventsStatus, GrowReply, HeldPage,
     MetricsServer, OperationCounters, ReleaseReply, ResumeReply, Status, StunReply, StunStatus,
 };
-use crate::engine::{EngineStatus, Filter, HeldOperation};
+use crate::engine::{EngineStatus, HeldOperation};
 use crate::model::{ConfigError, PoolUse};
 use crate::options::FilterOptions;
 use crate::settings::Settings;
@@ -75,6 +76,8 @@ impl ControlHandler for ControlledVolume {
                 refused: summary.refused,
                 provisioned: now.model.provisioned,
                 stuns: now.model.stuns,
+                filter_asked: now.filter.asked,
+                filter_selected: now.filter.selected,
             },
             events: EventsStatus { emitted: events.emitted, dropped: events.dropped, lost: events.lost },
             config: config_value(&now),
@@ -96,7 +99,7 @@ impl ControlHandler for ControlledVolume {
         let current = self.now().config;
         let config = settings.apply_live(&current).map_err(|error| invalid(&error))?;
         let filter = settings.live_filter().map_err(|error| invalid(&error))?;
-        let compile = |it: FilterOptions| Filter::new(&it.paths, &it.comms, &it.uids);
+        let compile = |it: FilterOptions| path_checks::filter(&it, &self.0.options);
         let filter = filter.map(compile).transpose().map_err(|error| invalid(&error))?;
         self.0.engine.reconfigure(config, filter).map_err(|error| invalid(&error))?;
         Ok(config_value(&self.now()))

@@ -17,6 +17,7 @@ mod guard;
 mod kill;
 mod limits;
 mod moves;
+mod notices;
 mod owners;
 mod refusals;
 mod routes;
