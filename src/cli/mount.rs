@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 use signal_hook::consts::SIGINT;
-use stunfs::model::Placement;
 use stunfs::settings::{Opt, Settings};
 use stunfs::volume::{Panics, Stop, Stopper, Volume, VolumeOptions};
 
@@ -105,9 +104,6 @@ fn serve(
     pid_file: Option<&Path>,
     tell: impl FnOnce(&Lines) -> anyhow::Result<()>,
 ) -> anyhow::Result<u8> {
-    if options.model.placement == Placement::Direct {
-        become_io_flusher();
-    }
     let signals = Signals::catch()?;
     let (backing, seed) = (options.backing.clone(), options.model.seed);
     let hint = volume_args::hint(&options.model);
@@ -121,14 +117,6 @@ fn serve(
     let summary = volume.wait()?;
     output::tell(&summary::text(&summary));
     Ok(if panics.seen() { SOFTWARE } else { FINE })
-}
-
-/// A file system on a disk image may need this process to write before memory becomes free: so this process must not wait
-/// for that, nor be slowed down for what that file system has dirtied. Threads inherit it. Needs CAP_SYS_RESOURCE.
-fn become_io_flusher() {
-    if let Err(error) = rustix::process::configure_io_flusher_behavior(true) {
-        tracing::debug!("not an I/O flusher: {error}");
-    }
 }
 
 fn lines(volume: &Volume, backing: &Path, seed: u64) -> Lines {

@@ -1,5 +1,6 @@
 //! The volume as the control socket sees it.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::control::{
     MetricsServer, OperationCounters, ReleaseReply, ResumeReply, Status, StunReply, StunStatus,
 };
 use crate::engine::{EngineStatus, HeldOperation};
+use crate::fuse;
 use crate::model::{ConfigError, PoolUse};
 use crate::options::FilterOptions;
 use crate::settings::Settings;
@@ -34,6 +36,14 @@ pub(super) fn start_servers(inner: &Arc<Inner>) -> Result<(), VolumeError> {
     }
     Ok(())
 }
+
+/// What a place says in which nothing can be made, such as a read-only `/run`.
+const CANNOT_WRITE: [io::ErrorKind; 4] = [
+    io::ErrorKind::ReadOnlyFilesystem,
+    io::ErrorKind::PermissionDenied,
+    io::ErrorKind::StorageFull,
+    io::ErrorKind::NotFound,
+];
 
 struct ControlledVolume(Arc<Inner>);
 
@@ -98,6 +108,7 @@ impl ControlHandler for ControlledVolume {
         let settings: Settings = serde_json::from_value(Value::Object(changes)).map_err(|error| invalid(&error))?;
         let current = self.now().config;
         let config = settings.apply_live(&current).map_err(|error| invalid(&error))?;
+        fuse::check_request_timeout(config.max_hold).map_err(|error| invalid(&error))?;
         let filter = settings.live_filter().map_err(|error| invalid(&error))?;
         let compile = |it: FilterOptions| path_checks::filter(&it, &self.0.options);
         let filter = filter.map(compile).transpose().map_err(|error| invalid(&error))?;
@@ -201,6 +212,30 @@ fn micros(duration: Duration) -> u64 {
 
 impl From<control::ControlError> for VolumeError {
     fn from(error: control::ControlError) -> Self {
-        Self::new(super::ErrorKind::Unavailable, error.to_string())
+        let way_out = match &error {
+            control::ControlError::System { place, source, .. }
+                if place.starts_with('/') && CANNOT_WRITE.contains(&source.kind()) =>
+            {
+                "; choose another path with --control FILE, or --control none"
+            }
+            _ => "",
+        };
+        Self::new(super::ErrorKind::Unavailable, format!("{error}{way_out}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regression_a_read_only_run_did_not_name_the_way_out() {
+        let told = |kind: io::ErrorKind, place: &str| {
+            let source = io::Error::from(kind);
+            VolumeError::from(control::ControlError::System { what: "make", place: place.into(), source }).to_string()
+        };
+        let read_only = told(io::ErrorKind::ReadOnlyFilesystem, "/run/stunfs");
+        assert!(read_only.contains("/run/stunfs") && read_only.contains("--control none"), "{read_only}");
+        assert!(!told(io::ErrorKind::PermissionDenied, "127.0.0.1:80").contains("--control"));
     }
 }

@@ -25,7 +25,7 @@ use crate::engine::{Engine, EngineParts, Filter, Observer};
 use crate::fs::{FileSystem, FsOptions};
 use crate::fuse::{self, MountSpec, Session};
 use crate::model::{FileKey, Model, ModelConfig, Placement};
-use crate::options::{LowLatency, StateFile, VolumeOptions};
+use crate::options::{CacheMode, LowLatency, StateFile, VolumeOptions};
 use crate::sys::memory;
 use crate::telemetry::event::EventBody;
 use crate::telemetry::events::EventLog;
@@ -62,6 +62,7 @@ pub(super) fn mount(mut options: VolumeOptions) -> Result<Mounted, VolumeError> 
     options.backing = checked.backing;
     options.mountpoint = checked.mountpoint;
     path_checks::check(&options)?;
+    let _while_threads_start = IoFlusher::of(&options);
     let freezer = Arc::new(StunFreezer::open(&options.freeze)?);
     backing::raise_nofile_limit();
     backing::raise_work_limits();
@@ -96,6 +97,32 @@ pub(super) fn mount(mut options: VolumeOptions) -> Result<Mounted, VolumeError> 
     let (warnings, life) = come_up(&inner, root, rebuilt, requests).inspect_err(|_| undo(&inner))?;
     let notices = checked.notices.into_iter().chain(warnings).collect();
     Ok(Mounted { inner, notices, life })
+}
+
+/// A file system on a disk image, and the write-back cache, may need this volume to write before memory becomes free: so its
+/// threads must not wait for that, nor be slowed down for what others have dirtied. They inherit it from the one that starts
+/// them, which is as it was when this is dropped. Needs `CAP_SYS_RESOURCE`.
+struct IoFlusher {
+    before: bool,
+}
+
+impl IoFlusher {
+    fn of(options: &VolumeOptions) -> Option<Self> {
+        let needed = options.model.placement == Placement::Direct || options.cache == CacheMode::Back;
+        let before = if needed { rustix::process::is_io_flusher() } else { return None };
+        let set = before.and_then(|before| {
+            rustix::process::configure_io_flusher_behavior(true)?;
+            Ok(Self { before })
+        });
+        set.inspect_err(|error| tracing::debug!("not an I/O flusher: {error}")).ok()
+    }
+}
+
+impl Drop for IoFlusher {
+    fn drop(&mut self) {
+        // What could be set can be set again.
+        let _ = rustix::process::configure_io_flusher_behavior(self.before);
+    }
 }
 
 type Life = JoinHandle<Result<Summary, VolumeError>>;

@@ -94,3 +94,39 @@ fn regression_blocked_and_ignored_signals_were_inherited() {
     assert_eq!(output.status.code(), Some(7), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(wait_until(SOON, TICK, || place.guards().is_empty()));
 }
+
+/// `PR_SET_IO_FLUSHER` as `/proc/PID/stat` shows it: `PF_MEMALLOC_NOIO`.
+const NO_IO: u64 = 0x0008_0000;
+
+/// Whether each thread of `pid` that belongs to the volume waits for no write-back when it needs memory.
+fn io_flushers(pid: u32) -> Vec<(String, bool)> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|entry| entry.unwrap().path());
+    let flags = tasks.filter_map(|task| {
+        let stat = fs::read_to_string(task.join("stat")).ok()?;
+        let (name, rest) = stat.split_once(" (")?.1.rsplit_once(") ")?;
+        let flags: u64 = rest.split(' ').nth(6)?.parse().ok()?;
+        Some((name.to_owned(), flags & NO_IO != 0))
+    });
+    flags
+        .filter(|(name, _)| {
+            ["stunfs-work", "stunfs-done", "stunfs-timer", "stunfs-session"].iter().any(|start| name.starts_with(start))
+        })
+        .collect()
+}
+
+#[test]
+fn threads_on_the_path_of_dirty_pages_are_io_flushers() {
+    need_fuse!();
+    if rustix::process::is_io_flusher().is_err() {
+        eprintln!("left out: needs CAP_SYS_RESOURCE");
+        return;
+    }
+    for (option, expected) in [("--cache=back", true), ("--placement=direct", true), ("--cache=through", false)] {
+        let place = Place::new();
+        let daemon = place.mount(&["--disarmed", option]);
+        let threads = io_flushers(daemon.child.id());
+        assert!(threads.len() >= 11, "{threads:?}");
+        assert!(threads.iter().all(|(_, is_flusher)| *is_flusher == expected), "{option}: {threads:?}");
+        daemon.end();
+    }
+}
