@@ -33,6 +33,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "units",
             "time",
+            "sys",
             "seed",
             "model",
             "engine",

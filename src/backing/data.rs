@@ -1,26 +1,27 @@
 //! The contents of an open file: read, write, allocate, seek, copy, sync.
 //!
-//! Must not know: which file it is, who asks. Invariant: no call here uses or depends on the descriptor's position.
+//! Must not know: which file it is, who asks. Invariant: no call here uses or depends on the descriptor's position, and none
+//! fails because a signal came: a backing that is FUSE or NFS itself may answer EINTR for one that has a handler.
 
 use std::os::fd::AsFd;
 
 use std::io::IoSliceMut;
 
 use rustix::fs::{FallocateFlags, SeekFrom};
-use rustix::io::ReadWriteFlags;
+use rustix::io::{ReadWriteFlags, retry_on_intr};
 
 use super::{Errno, Result};
 
 /// Reads at `offset`; how many bytes. Less than asked for: the end of the file.
 pub fn read_at(fd: impl AsFd, buffer: &mut [u8], offset: u64) -> Result<usize> {
-    rustix::io::pread(fd, buffer, offset)
+    retry_on_intr(|| rustix::io::pread(&fd, &mut *buffer, offset))
 }
 
 /// As [`read_at`], if the backing has the bytes in memory; `None`: the read would wait for the disk. `EOPNOTSUPP`: this
 /// file system cannot tell.
 pub fn read_at_once(fd: impl AsFd, buffer: &mut [u8], offset: u64) -> Result<Option<usize>> {
     let now = |buffer: &mut [u8], offset| {
-        rustix::io::preadv2(&fd, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT)
+        retry_on_intr(|| rustix::io::preadv2(&fd, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT))
     };
     let waits = |error| if error == Errno::AGAIN { Ok(None) } else { Err(error) };
     match now(buffer, offset) {
@@ -36,17 +37,17 @@ pub fn read_at_once(fd: impl AsFd, buffer: &mut [u8], offset: u64) -> Result<Opt
 
 /// Writes at `offset`; how many bytes.
 pub fn write_at(fd: impl AsFd, data: &[u8], offset: u64) -> Result<usize> {
-    rustix::io::pwrite(fd, data, offset)
+    retry_on_intr(|| rustix::io::pwrite(&fd, data, offset))
 }
 
 /// `fallocate(2)` with its modes.
 pub fn allocate(fd: impl AsFd, mode: u32, offset: u64, len: u64) -> Result<()> {
-    rustix::fs::fallocate(fd, FallocateFlags::from_bits_retain(mode), offset, len)
+    retry_on_intr(|| rustix::fs::fallocate(&fd, FallocateFlags::from_bits_retain(mode), offset, len))
 }
 
 /// Sets the size.
 pub fn truncate(fd: impl AsFd, size: u64) -> Result<()> {
-    rustix::fs::ftruncate(fd, size)
+    retry_on_intr(|| rustix::fs::ftruncate(&fd, size))
 }
 
 /// Where the next data at or after `offset` begins; `ENXIO` if there is none.
@@ -60,13 +61,16 @@ pub fn seek_hole(fd: impl AsFd, offset: u64) -> Result<u64> {
 }
 
 /// Copies a range between files; how many bytes.
-pub fn copy_range(from: impl AsFd, mut offset: u64, to: impl AsFd, mut to_offset: u64, len: usize) -> Result<usize> {
-    rustix::fs::copy_file_range(from, Some(&mut offset), to, Some(&mut to_offset), len)
+pub fn copy_range(from: impl AsFd, offset: u64, to: impl AsFd, to_offset: u64, len: usize) -> Result<usize> {
+    retry_on_intr(|| {
+        let (mut offset, mut to_offset) = (offset, to_offset);
+        rustix::fs::copy_file_range(&from, Some(&mut offset), &to, Some(&mut to_offset), len)
+    })
 }
 
 /// Brings a file or directory to the disk; `data_only`: without attributes that do not matter for reading it.
 pub fn sync(fd: impl AsFd, data_only: bool) -> Result<()> {
-    if data_only { rustix::fs::fdatasync(fd) } else { rustix::fs::fsync(fd) }
+    retry_on_intr(|| if data_only { rustix::fs::fdatasync(&fd) } else { rustix::fs::fsync(&fd) })
 }
 
 #[cfg(test)]

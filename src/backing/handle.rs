@@ -18,6 +18,22 @@ pub struct FileHandle {
     bytes: Box<[u8]>,
 }
 
+impl FileHandle {
+    /// As text, for a file.
+    pub fn to_text(&self) -> String {
+        let bytes: String = self.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{}:{bytes}", self.kind)
+    }
+
+    /// What [`FileHandle::to_text`] wrote; `None` if it is something else.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let (kind, bytes) = text.split_once(':')?;
+        let bytes = bytes.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+        let bytes: Box<[u8]> = bytes.collect::<Option<_>>()?;
+        (bytes.len() <= MOST_BYTES).then_some(Self { kind: kind.parse().ok()?, bytes })
+    }
+}
+
 /// `struct file_handle`, with room for the largest.
 #[repr(C)]
 struct Raw {
@@ -89,6 +105,16 @@ fn open_raw(mount: BorrowedFd<'_>, raw: &mut Raw) -> Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_handle_as_text_is_the_same_handle() {
+        let handle = FileHandle { kind: 1, bytes: [0, 255, 16].into() };
+        assert_eq!(handle.to_text(), "1:00ff10");
+        assert_eq!(FileHandle::from_text("1:00ff10"), Some(handle));
+        for wrong in ["", "1", "x:00", "1:0g", &format!("1:{}", "00".repeat(MOST_BYTES + 1))] {
+            assert_eq!(FileHandle::from_text(wrong), None, "{wrong}");
+        }
+    }
     use crate::backing::{Object, open_path, open_root};
 
     #[test]

@@ -1,6 +1,6 @@
-//! How many descriptors the process may hold.
+//! The process's limits: descriptors, size of files, processor time, address space.
 //!
-//! Must not know: what they are used for. Invariant: a limit is only ever raised.
+//! Must not know: what is done with them. Invariant: a limit is only ever raised.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -21,4 +21,16 @@ pub fn raise_nofile_limit() -> u64 {
         let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     }
     nofile_limit()
+}
+
+/// Raises the limits on the size of files, processor time and address space as far as the process may. They were those of the shell that
+/// started it, not of those who write to the volume: the kernel asks for theirs itself.
+pub fn raise_work_limits() {
+    for resource in [Resource::Fsize, Resource::Cpu, Resource::As, Resource::Data] {
+        let limit = getrlimit(resource);
+        // Beyond the hard limit needs CAP_SYS_RESOURCE; up to it needs nothing.
+        if setrlimit(resource, Rlimit { current: None, maximum: None }).is_err() {
+            let _ = setrlimit(resource, Rlimit { current: limit.maximum, maximum: limit.maximum });
+        }
+    }
 }

@@ -19,7 +19,7 @@ pub use dir::{DirStream, RawEntry};
 pub use extents::data_extents;
 pub use handle::{FileHandle, HandleSource};
 pub use inode_flags::{FlagCall, inode_flags};
-pub use limits::{nofile_limit, raise_nofile_limit};
+pub use limits::{nofile_limit, raise_nofile_limit, raise_work_limits};
 pub use names::{
     check_name, create, link, make_dir, make_node, make_symlink, open_path, open_root, remove, rename, stat_name,
 };

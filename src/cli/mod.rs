@@ -96,6 +96,9 @@ fn command() -> clap::Command {
 /// Does what `argv` asks for; the exit code.
 pub(crate) fn main(argv: Vec<OsString>) -> u8 {
     output::start_log();
+    if let Err(error) = signals::start_afresh() {
+        return exit::finish(Err(error));
+    }
     let outcome = match helper::called_by_mount(&argv) {
         Some(call) => helper::run(call),
         None => parse(argv).and_then(dispatch),

@@ -3,12 +3,13 @@
 //! Must not know: how a volume works. Invariant: one line says that the volume is usable, and only once it is.
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
 use signal_hook::consts::SIGINT;
-use stunfs::internal::model::Placement;
 use stunfs::internal::settings::{Opt, Settings};
 use stunfs::internal::volume::{Panics, Stop, Stopper, Volume, VolumeOptions};
 
@@ -75,7 +76,10 @@ fn start_daemon(args: &MountArgs, settings: &Settings) -> anyhow::Result<u8> {
     };
     let ready = daemon.start()?;
     ready.notes.iter().for_each(output::say);
-    output::print(&format!("{}\n", ready.ready))?;
+    // It is mounted, whether standard output takes that line or not.
+    if let Err(error) = output::print(&format!("{}\n", ready.ready)) {
+        output::say(format!("{error:#}; {}", ready.ready));
+    }
     Ok(FINE)
 }
 
@@ -92,9 +96,6 @@ fn serve(
     pid_file: Option<&Path>,
     tell: impl FnOnce(&Lines) -> anyhow::Result<()>,
 ) -> anyhow::Result<u8> {
-    if options.model.placement == Placement::Direct {
-        become_io_flusher();
-    }
     let signals = Signals::catch()?;
     let (backing, seed) = (options.backing.clone(), options.model.seed);
     let hint = volume_args::hint(&options.model);
@@ -109,14 +110,6 @@ fn serve(
     let summary = volume.wait()?;
     output::tell(&summary::text(&summary));
     Ok(if panics.seen() { SOFTWARE } else { FINE })
-}
-
-/// A file system on a disk image may need this process to write before memory becomes free: so this process must not wait
-/// for that, nor be slowed down for what that file system has dirtied. Threads inherit it. Needs CAP_SYS_RESOURCE.
-fn become_io_flusher() {
-    if let Err(error) = rustix::process::configure_io_flusher_behavior(true) {
-        tracing::debug!("not an I/O flusher: {error}");
-    }
 }
 
 fn lines(volume: &Volume, backing: &Path, seed: u64) -> Lines {
@@ -149,7 +142,11 @@ struct PidFile<'a>(&'a Path);
 
 impl<'a> PidFile<'a> {
     fn write(path: &'a Path) -> anyhow::Result<Self> {
-        fs::write(path, format!("{}\n", std::process::id()))
+        // A pipe without a reader is refused, and not waited for.
+        let at_once = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let mut options = fs::OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).custom_flags(at_once).open(path);
+        file.and_then(|mut file| file.write_all(format!("{}\n", std::process::id()).as_bytes()))
             .with_context(|| format!("--pid-file: cannot write {}", path.display()))?;
         Ok(Self(path))
     }

@@ -1,16 +1,32 @@
-//! Signals that end a volume, turned into calls on a thread of their own.
+//! Signals: some end a volume and become calls on a thread of their own, the others do nothing.
 //!
-//! Must not know: what a call does. Invariant: from [`Signals::catch`] on no such signal kills the process; what arrives
-//! before [`Signals::serve`] is delivered then.
+//! Must not know: what a call does. Invariant: from [`Signals::catch`] on no signal but SIGKILL and those of a program's own
+//! faults kills the process; what arrives before [`Signals::serve`] is delivered then.
 
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
 use anyhow::Context;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{
+    SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU, SIGXFSZ,
+};
 use signal_hook::iterator::{Handle, Signals as Caught};
 use stunfs::internal::sys::process::TaskStatus;
 
-/// Signals that are caught and not yet served.
+/// Limits of the shell or supervisor that started this process: what meets them is told by an error.
+const LIMITS: [i32; 2] = [SIGXFSZ, SIGXCPU];
+
+/// By default these kill. Held writes must not be lost to one that was meant for another process.
+const WITHOUT_MEANING: [i32; 8] = [SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGSTKFLT, SIGPWR];
+const SIGSTKFLT: i32 = 16;
+const SIGPWR: i32 = 30;
+
+/// The real-time signals, except the last, which the mount uses for a moment. (The C library keeps those below for itself.)
+const REAL_TIME: RangeInclusive<i32> = if cfg!(target_env = "musl") { 35..=63 } else { 34..=63 };
+
+/// The signals are caught; nobody serves them yet.
 #[derive(Debug)]
 pub(crate) struct Signals {
     caught: Caught,
@@ -24,12 +40,12 @@ pub(crate) struct Serving {
 }
 
 impl Signals {
-    /// Catches SIGTERM, SIGINT and, unless it is ignored (nohup), SIGHUP.
+    /// Catches SIGTERM, SIGINT and, unless they are ignored (nohup, background jobs), SIGHUP and SIGQUIT. Those without a
+    /// meaning here do nothing.
     pub(crate) fn catch() -> anyhow::Result<Self> {
         let mut signals = vec![SIGTERM, SIGINT];
-        if !is_ignored(SIGHUP) {
-            signals.push(SIGHUP);
-        }
+        signals.extend([SIGHUP, SIGQUIT].into_iter().filter(|signal| !is_ignored(*signal)));
+        WITHOUT_MEANING.into_iter().chain(REAL_TIME).try_for_each(do_nothing_on)?;
         let caught = Caught::new(signals).context("cannot catch signals")?;
         Ok(Self { caught })
     }
@@ -59,6 +75,20 @@ impl Drop for Serving {
             let _ = thread.join();
         }
     }
+}
+
+/// Signals as this program needs them, whatever its parent blocked or ignored. To be called before any thread is started.
+pub(crate) fn start_afresh() -> anyhow::Result<()> {
+    stunfs::internal::fuse::unblock_signals();
+    // Where it is ignored, the kernel reaps children itself and their exit codes are lost.
+    do_nothing_on(SIGCHLD)?;
+    LIMITS.into_iter().try_for_each(do_nothing_on)
+}
+
+/// A handler that does nothing, and not "ignore", which programs that this one starts would inherit.
+fn do_nothing_on(signal: i32) -> anyhow::Result<()> {
+    let nobody_looks = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal, nobody_looks).map(|_| ()).context("cannot catch signals")
 }
 
 /// Whether this process was started with `signal` ignored.

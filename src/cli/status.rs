@@ -59,6 +59,10 @@ fn rows(status: &Status) -> Vec<(&'static str, String)> {
             ),
         ),
     ];
+    if counters.filter_asked > 0 && counters.filter_selected == 0 {
+        let asked = count(counters.filter_asked, "operation");
+        rows.push(("filter", format!("--only has matched none of {asked} so far: is it what you mean?")));
+    }
     let missing = status.events.dropped + status.events.lost;
     if missing > 0 {
         rows.push(("events", format!("{missing} of {} are missing from the log", status.events.emitted)));

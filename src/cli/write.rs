@@ -155,6 +155,12 @@ fn text(report: &WorkloadReport) -> String {
     if let Some(found) = &report.verified {
         let records = count(found.records, "record");
         lines.push(format!("read back: {records}, {} lost, {} damaged", found.lost, found.damaged));
+        if found.unacknowledged > 0 {
+            lines.push(format!(
+                "{} of writes that did not come back with success: no loss",
+                count(found.unacknowledged, "record")
+            ));
+        }
     }
     lines.extend(report.unverified.iter().map(|why| format!("not read back: {why}")));
     lines.join("\n") + "\n"

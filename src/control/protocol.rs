@@ -85,6 +85,12 @@ pub struct OperationCounters {
     pub provisioned: u64,
     /// Stuns.
     pub stuns: u64,
+    /// Operations that the filter (`only`) was asked about; none without one.
+    #[serde(default)]
+    pub filter_asked: u64,
+    /// Those that it selected.
+    #[serde(default)]
+    pub filter_selected: u64,
 }
 
 /// The event log's counters.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::hold::{HeldSlot, Slot};
-use super::{Core, Engine, Filter, HeldOperation, timer};
+use super::{Core, Engine, Filter, FilterUse, HeldOperation, timer};
 use crate::model::{ConfigError, ModelConfig, Refusal, Release, Snapshot};
 use crate::telemetry::event::EventBody;
 use crate::time::SimTime;
@@ -42,6 +42,8 @@ pub struct EngineStatus {
     pub config: ModelConfig,
     /// Data of held writes in memory, bytes.
     pub held_memory: u64,
+    /// What the filter has selected so far.
+    pub filter: FilterUse,
     /// Data of held writes in the temporary file, bytes.
     pub held_spilled: u64,
     /// The time of all this.
@@ -113,6 +115,7 @@ impl Engine {
     /// The engine now.
     pub fn status(&self) -> EngineStatus {
         let (held_memory, held_spilled) = self.shared.data.usage();
+        let filter = self.shared.filter.read().usage();
         let core = self.shared.core();
         let now = self.shared.clock.now();
         EngineStatus {
@@ -120,6 +123,7 @@ impl Engine {
             config: core.model.config().clone(),
             held_memory,
             held_spilled,
+            filter,
             now,
         }
     }

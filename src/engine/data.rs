@@ -1,17 +1,26 @@
 //! The data of held writes: in memory up to a budget, past it in an unlinked temporary file.
 //!
 //! Must not know: why a write is held. Invariant: data that was taken comes back byte for byte; when the file cannot
-//! take it, it stays in memory, over the budget.
+//! take it, it stays in memory, over the budget. The file is opened before anything is mounted, so that it never lies on the
+//! volume itself.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::OnceLock;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, fallocate, fstatfs};
 
+use crate::time::wait_until;
 use crate::units::Bytes;
+
+/// File systems whose files are memory.
+const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+
+/// How long an address space that is used up may take to have room again.
+const ROOM_WITHIN: Duration = Duration::from_secs(30);
 
 /// Where held data is kept.
 #[derive(Debug)]
@@ -20,7 +29,7 @@ pub(super) struct DataStore {
     in_memory: AtomicU64,
     spilled: AtomicU64,
     next_offset: AtomicU64,
-    file: OnceLock<Option<File>>,
+    file: Option<File>,
 }
 
 /// The data of one held write.
@@ -38,13 +47,19 @@ pub(super) enum HeldData {
 }
 
 impl DataStore {
-    pub(super) const fn new(budget: Bytes) -> Self {
+    /// With a temporary file for what is over the budget.
+    pub(super) fn new(budget: Bytes) -> Self {
+        Self { file: temporary_file(), ..Self::in_memory(budget) }
+    }
+
+    /// Without one.
+    pub(super) const fn in_memory(budget: Bytes) -> Self {
         Self {
             budget: budget.0,
             in_memory: AtomicU64::new(0),
             spilled: AtomicU64::new(0),
             next_offset: AtomicU64::new(0),
-            file: OnceLock::new(),
+            file: None,
         }
     }
 
@@ -61,12 +76,19 @@ impl DataStore {
         {
             return held;
         }
-        self.in_memory.fetch_add(len, Relaxed);
-        HeldData::Memory(data.into())
+        if let Some(mut copy) = buffer(data.len()) {
+            copy.extend_from_slice(data);
+            self.in_memory.fetch_add(len, Relaxed);
+            return HeldData::Memory(copy.into());
+        }
+        self.spill(data).unwrap_or_else(|| {
+            self.in_memory.fetch_add(len, Relaxed);
+            HeldData::Memory(data.into())
+        })
     }
 
     fn spill(&self, data: &[u8]) -> Option<HeldData> {
-        let file = self.file.get_or_init(|| tempfile::tempfile().ok()).as_ref()?;
+        let file = self.file.as_ref()?;
         let len = data.len() as u64;
         let offset = self.next_offset.fetch_add(len.next_multiple_of(4096), Relaxed);
         if let Err(error) = file.write_all_at(data, offset) {
@@ -85,8 +107,15 @@ impl DataStore {
                 Ok(data)
             }
             HeldData::Spilled { offset, len } => {
-                let file = self.file.get().and_then(Option::as_ref).ok_or(io::ErrorKind::NotFound)?;
-                let mut data = vec![0; len].into_boxed_slice();
+                let file = self.file.as_ref().ok_or(io::ErrorKind::NotFound)?;
+                let mut data = None;
+                wait_until(ROOM_WITHIN, Duration::from_millis(5), || {
+                    data = buffer(len);
+                    data.is_some()
+                });
+                let mut data = data.ok_or(io::ErrorKind::OutOfMemory)?;
+                data.resize(len, 0);
+                let mut data = data.into_boxed_slice();
                 file.read_exact_at(&mut data, offset)?;
                 let span = (len as u64).next_multiple_of(4096);
                 // Only gives the space back early; the file goes away with the volume in any case.
@@ -96,6 +125,23 @@ impl DataStore {
             }
         }
     }
+}
+
+/// Room for `len` bytes; `None` where the address space is limited (`ulimit -v`) and used up.
+fn buffer(len: usize) -> Option<Vec<u8>> {
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(len).ok().map(|()| buffer)
+}
+
+/// An unlinked file, on a disk if there is one: one in memory would count as memory all the same.
+fn temporary_file() -> Option<File> {
+    let is_in_memory = |file: &File| {
+        fstatfs(file).is_ok_and(|found| u64::try_from(found.f_type).is_ok_and(|kind| IN_MEMORY.contains(&kind)))
+    };
+    let places = [std::env::temp_dir(), PathBuf::from("/var/tmp")];
+    let mut files: Vec<File> = places.iter().filter_map(|place| tempfile::tempfile_in(place).ok()).collect();
+    files.sort_by_key(is_in_memory);
+    files.into_iter().next()
 }
 
 #[cfg(test)]
@@ -114,5 +160,14 @@ mod tests {
             assert_eq!(&*store.give_back(held).unwrap(), &blob[..]);
         }
         assert_eq!(store.usage(), (0, 0));
+    }
+
+    /// It was opened by the first write that did not fit, which waited for the volume that it lay on.
+    #[test]
+    fn regression_the_temporary_file_was_opened_while_mounted() {
+        let store = DataStore::new(Bytes(0));
+        let spilled = store.file.as_ref().map(|file| file.metadata().unwrap().len());
+        assert!(spilled.is_none_or(|len| len == 0), "it is there before any data is");
+        assert!(spilled.is_some() || temporary_file().is_none());
     }
 }

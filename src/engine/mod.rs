@@ -21,7 +21,7 @@ mod timer;
 mod usage_bound;
 
 pub use commands::{EngineStatus, Released, Stunned};
-pub use filter::{Filter, FilterError};
+pub use filter::{Filter, FilterError, FilterUse};
 pub use op::{Caller, HeldOperation, HoldTimes, Later, Observer, OpInfo};
 
 use std::collections::{HashMap, HashSet};
@@ -59,6 +59,8 @@ pub struct EngineParts {
     pub observer: Arc<dyn Observer>,
     /// What each of the engine's threads does first: lateness of a release is an error of the imitation.
     pub on_thread_start: fn(),
+    /// Called on each worker.
+    pub on_worker_start: fn(),
 }
 
 impl fmt::Debug for EngineParts {
@@ -115,9 +117,9 @@ const GATE_READS: u8 = 2;
 impl Engine {
     /// Starts the timer and completion threads.
     pub fn start(parts: EngineParts) -> std::io::Result<Self> {
-        let on_thread_start = parts.on_thread_start;
+        let (on_thread_start, on_worker_start) = (parts.on_thread_start, parts.on_worker_start);
         let engine = Self { shared: Arc::new(EngineShared::new(parts, true)) };
-        let threads = timer::start(&engine.shared, on_thread_start)?;
+        let threads = timer::start(&engine.shared, on_thread_start, on_worker_start)?;
         *engine.shared.threads.lock() = threads;
         Ok(engine)
     }
@@ -131,6 +133,7 @@ impl Engine {
             held_memory: Bytes(0),
             observer: Arc::new(op::Unheard),
             on_thread_start: || (),
+            on_worker_start: || (),
         };
         let shared = EngineShared::new(parts, false);
         Self { shared: Arc::new(shared) }
@@ -268,7 +271,7 @@ impl EngineShared {
             filter: RwLock::new(Arc::new(parts.filter)),
             running: InFlight::default(),
             throttled: Throttled::default(),
-            data: DataStore::new(parts.held_memory),
+            data: if threads { DataStore::new(parts.held_memory) } else { DataStore::in_memory(parts.held_memory) },
             observer: parts.observer,
             jobs: JobQueue::new(threads),
             long: JobQueue::new(threads),

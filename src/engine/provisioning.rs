@@ -20,7 +20,7 @@ impl Engine {
         }
         core.count_once(file, data.iter().map(|range| range.len()).sum());
         core.model.learn(file, identity, data);
-        core.reserve_usage(&*self.shared.observer);
+        self.shared.settle(core, Vec::new(), None);
     }
 
     /// Space of a file was given back: truncate, punch hole, zero range.
@@ -51,7 +51,7 @@ impl Engine {
         // What the model knows was created since the mount, or was counted when it was learned.
         if !core.model.knows(file) {
             core.count_once(file, bytes);
-            core.reserve_usage(&*self.shared.observer);
+            self.shared.settle(core, Vec::new(), None);
         }
     }
 
@@ -62,9 +62,12 @@ impl Engine {
         core.model.provisioned()
     }
 
-    /// The scan has seen every file.
+    /// The scan has seen every file. If the pool is low by what is known from the last session alone, that is told now.
     pub fn scanned(&self) {
-        self.shared.core().counted = None;
+        let mut core = self.shared.core();
+        core.counted = None;
+        core.model.preexisting(0);
+        self.shared.settle(core, Vec::new(), None);
     }
 
     /// Whether the model knows the file.

@@ -48,6 +48,7 @@ fn start(change: impl FnOnce(&mut ModelConfig)) -> (Engine, Arc<Recorder>, Clock
         held_memory: Bytes::mib(1),
         observer: Arc::clone(&observer) as Arc<dyn Observer>,
         on_thread_start: || (),
+        on_worker_start: || (),
     })
     .unwrap();
     engine.created(FILE, 1);

@@ -17,7 +17,11 @@ const WORKERS: usize = 8;
 /// How long the threads may take to end.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-pub(super) fn start(shared: &Arc<EngineShared>, on_thread_start: fn()) -> std::io::Result<Vec<JoinHandle<()>>> {
+pub(super) fn start(
+    shared: &Arc<EngineShared>,
+    on_thread_start: fn(),
+    on_worker_start: fn(),
+) -> std::io::Result<Vec<JoinHandle<()>>> {
     let mut threads = Vec::with_capacity(COMPLETION_THREADS + WORKERS + 1);
     for n in 0..COMPLETION_THREADS {
         let shared = Arc::clone(shared);
@@ -32,6 +36,7 @@ pub(super) fn start(shared: &Arc<EngineShared>, on_thread_start: fn()) -> std::i
     for n in 0..WORKERS {
         let shared = Arc::clone(shared);
         threads.push(Builder::new().name(format!("stunfs-work-{n}")).spawn(move || {
+            on_worker_start();
             while let Some(job) = shared.long.pop() {
                 hold::run_long(&shared, job);
             }

@@ -5,12 +5,12 @@
 //! As root, the mount is made first and put in its place last (`fsopen` .. `move_mount`): nobody can see it before it
 //! serves. Other users need the setuid helper `fusermount3`, which mounts in place at once.
 
-use std::io;
+use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::fs::{CWD, Mode, OFlags, open};
 use rustix::mount::{
@@ -185,8 +185,8 @@ fn fusermount_mount(mountpoint: &Path, options: &MountTableOptions) -> io::Resul
         .spawn()?;
     let device = receive_descriptor(ours.as_fd());
     drop(ours);
-    let output = child.wait_with_output()?;
-    device?.ok_or_else(|| io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+    let (_, words) = finish(child)?;
+    device?.ok_or_else(|| io::Error::other(words))
 }
 
 /// `fusermount3` splits options at commas that no backslash precedes.
@@ -218,17 +218,60 @@ fn receive_descriptor(socket: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
 
 fn fusermount_unmount(mountpoint: &Path, how: Detach) -> io::Result<()> {
     let helper = find_fusermount().ok_or_else(|| io::Error::other("fusermount3 not found"))?;
-    let how = if how == Detach::Lazily { ["-u", "-q", "-z"].as_slice() } else { ["-u", "-q"].as_slice() };
-    let output = Command::new(helper).args(how).arg("--").arg(mountpoint).stdin(Stdio::null()).output()?;
-    if output.status.success() {
+    let how = if how == Detach::Lazily { ["-u", "-z"].as_slice() } else { ["-u"].as_slice() };
+    let mut command = Command::new(helper);
+    command.args(how).arg("--").arg(mountpoint).env("LC_ALL", "C").stdin(Stdio::null()).stdout(Stdio::null());
+    let (status, words) = finish(command.stderr(Stdio::piped()).spawn()?)?;
+    if status.map_or(words.is_empty(), |status| status.success()) {
         return Ok(());
     }
-    Err(io::Error::from_raw_os_error(rustix::io::Errno::BUSY.raw_os_error()))
+    Err(unmount_refusal(&words, status))
+}
+
+/// What `fusermount3` meant, in its own words if it had any.
+fn unmount_refusal(words: &str, status: Option<ExitStatus>) -> io::Error {
+    if words.contains("resource busy") {
+        return io::Error::new(io::ErrorKind::ResourceBusy, words);
+    }
+    match (words, status) {
+        ("", Some(status)) => io::Error::other(format!("fusermount3 ended with {status} and no word why")),
+        (words, _) => io::Error::other(words),
+    }
+}
+
+/// How a helper ended and what it said, on one line. Where SIGCHLD is ignored the kernel keeps its status to itself.
+fn finish(mut child: Child) -> io::Result<(Option<ExitStatus>, String)> {
+    let mut words = Vec::new();
+    if let Some(mut stderr) = child.stderr.take() {
+        stderr.read_to_end(&mut words)?;
+    }
+    let status = match child.wait() {
+        Err(cause) if cause.raw_os_error() == Some(rustix::io::Errno::CHILD.raw_os_error()) => None,
+        status => Some(status?),
+    };
+    let words = String::from_utf8_lossy(&words);
+    Ok((status, words.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Every failure was called busy.
+    #[test]
+    fn regression_the_words_of_fusermount_were_lost() {
+        let said = |script: &str| {
+            let child = Command::new("sh").args(["-c", script]).stderr(Stdio::piped()).spawn().unwrap();
+            let (status, words) = finish(child).unwrap();
+            unmount_refusal(&words, status)
+        };
+        let busy = said("echo 'fusermount3: failed to unmount /x: Device or resource busy' >&2; exit 1");
+        assert_eq!(busy.kind(), io::ErrorKind::ResourceBusy);
+        let other = said("printf 'fusermount3: entry for /x not found\nin /etc/mtab\n' >&2; exit 1");
+        assert_eq!(other.kind(), io::ErrorKind::Other);
+        assert_eq!(other.to_string(), "fusermount3: entry for /x not found; in /etc/mtab");
+        assert!(said("exit 3").to_string().contains("exit status: 3"));
+    }
 
     #[test]
     fn commas_in_a_name_do_not_end_the_option() {

@@ -118,3 +118,25 @@ pub enum MountError {
         cause: io::Error,
     },
 }
+
+/// Why a volume's end is not complete.
+#[derive(Debug, thiserror::Error)]
+pub enum UnmountError {
+    /// The kernel or `fusermount3` does not let it go.
+    #[error("{} cannot be unmounted ({cause}); it is dead now: run `sudo umount -l {}`",
+        .mountpoint.display(), .mountpoint.display())]
+    StillMounted {
+        /// Where.
+        mountpoint: PathBuf,
+        /// What the kernel or `fusermount3` said.
+        cause: io::Error,
+    },
+    /// Threads wait for the backing and cannot be woken.
+    #[error("{} is unmounted, but its threads do not end: {cause}", .mountpoint.display())]
+    ThreadsHang {
+        /// Where it was.
+        mountpoint: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+}

@@ -18,8 +18,9 @@ mod signal;
 
 pub(crate) use adapter::Adapter;
 pub use attach::find_fusermount;
-pub use error::MountError;
+pub use error::{MountError, UnmountError};
 pub(crate) use kernel::abort;
 pub use kernel::{ConnectionId, MountIdentity};
 pub use mountpoint::{Checked, check, check_machine, check_request_timeout};
-pub use session::{Ending, MountSpec, Session, UnmountOutcome};
+pub use session::{Ending, MountSpec, Session, UnmountOutcome, Visibility};
+pub use signal::{block_file_size_signal, unblock as unblock_signals};

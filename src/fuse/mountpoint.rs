@@ -60,7 +60,11 @@ pub fn check_machine(allow_other: bool) -> Result<(), MountError> {
 
 /// Whether operations can be held for `max_hold` without the kernel aborting the mount for it.
 pub fn check_request_timeout(max_hold: Duration) -> Result<(), MountError> {
-    match system_request_timeout() {
+    fits_into(system_request_timeout(), max_hold)
+}
+
+fn fits_into(timeout: Option<Duration>, max_hold: Duration) -> Result<(), MountError> {
+    match timeout {
         Some(timeout) if timeout <= max_hold => Err(MountError::RequestTimeout { timeout, max_hold }),
         _ => Ok(()),
     }
@@ -114,7 +118,7 @@ fn clear_dead_mount(place: &Path) -> Result<Option<String>, MountError> {
 }
 
 /// Whether the FUSE mount at `place` has lost its daemon. One that stands still is alive.
-fn is_dead(place: &Path) -> bool {
+pub(super) fn is_dead(place: &Path) -> bool {
     let waiting = identity_at(place).ok().flatten().and_then(|identity| identity.connection.waiting());
     if waiting.is_some_and(|requests| requests > 0) {
         return false;

@@ -14,8 +14,10 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::attach::{Detach, MountTableOptions, Unattached, detach};
-use super::error::MountError;
+use super::error::{MountError, UnmountError};
 use super::kernel::{self, MountIdentity, identity_at};
+use super::mountpoint::is_dead;
+use super::signal::block_file_size_signal;
 use super::{Adapter, ConnectionId, interrupt};
 
 use crate::fs::{CacheMode, FileSystem};
@@ -59,6 +61,19 @@ pub enum UnmountOutcome {
     Aborted,
     /// Somebody else had unmounted it.
     Gone,
+}
+
+/// Where a mount can be seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visibility {
+    /// Where it was put.
+    InPlace,
+    /// In this mount namespace, but moved, bound to another directory, or below another mount.
+    Elsewhere,
+    /// In the mount namespace of another process only.
+    OtherNamespace,
+    /// In no mount table that this process can read: unmounted lazily while it was in use, or unmounted for good.
+    Nowhere,
 }
 
 /// Why the daemon's threads ended.
@@ -153,28 +168,47 @@ impl Session {
     /// Unmounts within `within` and one second more: plainly if nobody uses it, else lazily; who still uses it or stands
     /// still at the end of the time is cut off. Held operations must have been released before.
     ///
-    /// An error means that threads of the daemon still hang, in the backing; nothing is mounted even so.
-    pub fn unmount(&self, within: Duration) -> io::Result<UnmountOutcome> {
+    /// An error says whether it is still in the mount table, or threads of the daemon hang in the backing.
+    pub fn unmount(&self, within: Duration) -> Result<UnmountOutcome, UnmountError> {
         let deadline = Deadline::after(within);
-        // Once the connection has ended its number is the next one's.
         let is_alive = self.ending().is_none();
         let detached = detach_in_time(&self.mountpoint, self.identity, is_alive, deadline);
         if self.wait_ended(deadline.left()) {
-            return detached.unwrap_or(Ok(UnmountOutcome::Aborted));
+            return detached.unwrap_or(Ok(UnmountOutcome::Aborted)).map_err(|cause| self.still_mounted(cause));
         }
         let aborted = self.abort();
-        if !matches!(detached, Some(Ok(_))) && self.is_in_place() {
-            detach(&self.mountpoint, Detach::Lazily)?;
-        }
-        if self.wait_ended(ABORT_LIMIT) {
+        let retry = !matches!(detached, Some(Ok(_))) && self.is_in_place();
+        let detached = if retry { detach(&self.mountpoint, Detach::Lazily) } else { Ok(()) };
+        let ended = self.wait_ended(ABORT_LIMIT);
+        detached.map_err(|cause| self.still_mounted(cause))?;
+        if ended {
             return Ok(UnmountOutcome::Aborted);
         }
-        aborted.and(Err(io::ErrorKind::TimedOut.into()))
+        let cause = aborted.err().unwrap_or_else(|| io::ErrorKind::TimedOut.into());
+        Err(UnmountError::ThreadsHang { mountpoint: self.mountpoint.clone(), cause })
+    }
+
+    fn still_mounted(&self, cause: io::Error) -> UnmountError {
+        UnmountError::StillMounted { mountpoint: self.mountpoint.clone(), cause }
     }
 
     /// Whether it is still in the mount table where it was put.
     pub fn is_in_place(&self) -> bool {
         is_in_place(&self.mountpoint, self.identity)
+    }
+
+    /// Where it can be seen now. It may be in use wherever that is: only [`Session::ending`] says that it is not.
+    pub fn visibility(&self) -> Visibility {
+        let connection = self.identity.connection;
+        if self.is_in_place() {
+            Visibility::InPlace
+        } else if !places(connection, self.ending().is_none()).is_empty() {
+            Visibility::Elsewhere
+        } else if self.ending().is_none() && mountinfo::is_seen_in_other_namespace((0, connection.get())) {
+            Visibility::OtherNamespace
+        } else {
+            Visibility::Nowhere
+        }
     }
 }
 
@@ -257,6 +291,8 @@ fn fuse_session<F: fuser::Filesystem>(
 /// Runs the daemon's threads, and one that waits for their end.
 fn serve<F: fuser::Filesystem>(session: fuser::Session<F>, end: Arc<End>) -> io::Result<()> {
     std::thread::Builder::new().name("stunfs-session".into()).spawn(move || {
+        // fuser's threads inherit that.
+        block_file_size_signal();
         end.set(match session.run() {
             Ok(()) => Ending::Closed,
             Err(cause) => Ending::Failed(cause.to_string()),
@@ -275,7 +311,7 @@ fn detach_in_time(
     let (tell, result) = channel();
     let path = mountpoint.to_owned();
     let started = std::thread::Builder::new().name("stunfs-unmount".into()).spawn(move || {
-        let places = if is_alive { mounts_of(identity.connection) } else { Vec::new() };
+        let places = places(identity.connection, is_alive);
         let detached = detach_ours(&path, identity);
         let _caller_may_be_gone = tell.send(detach_elsewhere(identity.connection, &places, detached));
     });
@@ -298,10 +334,12 @@ fn detach_ours(mountpoint: &Path, identity: MountIdentity) -> io::Result<Unmount
     }
 }
 
-/// Where the file system of this connection is seen, the last mount first.
-fn mounts_of(connection: ConnectionId) -> Vec<PathBuf> {
+/// Where the file system of this connection is mounted, the last mount first. Once the connection has ended its number
+/// may be that of somebody else's next mount: only dead mounts count then.
+fn places(connection: ConnectionId, is_alive: bool) -> Vec<PathBuf> {
     let mounts = mountinfo::read().unwrap_or_default().into_iter().rev();
-    mounts.filter(|mount| mount.device == (0, connection.get())).map(|mount| mount.mountpoint).collect()
+    let ours = mounts.filter(|mount| mount.device == (0, connection.get())).map(|mount| mount.mountpoint);
+    ours.filter(|place| is_alive || is_dead(place)).collect()
 }
 
 /// Takes it out of the table where it was bound to, or moved along with a directory above it.

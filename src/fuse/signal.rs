@@ -1,4 +1,4 @@
-//! Interrupts one thread of this process with a signal that does nothing else.
+//! Signals of single threads: one is interrupted by a signal that does nothing else, masks are changed.
 //!
 //! Must not know: why. Invariant: whoever holds a [`Disposition`] is the only one in the process to use its signal, and
 //! when it is dropped the signal is what it was: unused.
@@ -40,13 +40,25 @@ impl Drop for Disposition {
     }
 }
 
-/// Lets signals through to this thread, whatever mask it inherited.
-pub(super) fn unblock() {
+/// Lets signals through to this thread and those it starts, whatever mask it inherited.
+pub fn unblock() {
     // SAFETY: an all-zero `sigset_t` is a valid set, and `sigfillset` and `pthread_sigmask` get pointers to it.
     unsafe {
         let mut all = MaybeUninit::<libc::sigset_t>::zeroed();
         libc::sigfillset(all.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_UNBLOCK, all.as_ptr(), std::ptr::null_mut());
+    }
+}
+
+/// For this thread and those it starts a file size limit is an error of the write (`EFBIG`), and not a signal that kills
+/// the process.
+pub fn block_file_size_signal() {
+    // SAFETY: an all-zero `sigset_t` is a valid set, and `sigaddset` and `pthread_sigmask` get pointers to it.
+    unsafe {
+        let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGXFSZ);
+        libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
     }
 }
 

@@ -70,6 +70,7 @@ impl Model {
         self.config = ModelConfig { armed: self.config.armed, ..config };
         self.apply_config(now);
         self.serve_waiters(now);
+        self.tell_low_water(now);
         self.set_armed(now, armed, out);
         Ok(())
     }
@@ -96,6 +97,7 @@ impl Model {
         self.config = config;
         self.pool.resize(Some(pool));
         self.serve_waiters(self.clock);
+        self.tell_low_water(self.clock);
         self.handle_timeout(now, out);
         Ok(())
     }

@@ -207,7 +207,7 @@ pub(super) fn filter(text: &str) -> Parsed<FilterPart> {
 fn path_glob(glob: &str) -> Parsed<FilterPart> {
     let below = glob.trim_start_matches('/');
     match globset::Glob::new(below) {
-        Ok(_) if !below.is_empty() => Ok(FilterPart::Path(below.to_owned())),
+        Ok(_) if !below.is_empty() => Ok(FilterPart::Path(glob.to_owned())),
         Ok(_) => wrong(format!("path '{glob}' is empty; write a pattern below the mount point such as 'log/**'")),
         Err(error) => wrong(format!("path '{glob}' is not a pattern: {}; write such as 'log/**'", error.kind())),
     }

@@ -70,7 +70,7 @@ fn every_option_arrives() {
     assert_eq!((model.seed, model.lanes, model.low_water_percent, model.armed), (255, 4, 5, false));
     assert_eq!((model.max_hold, model.ttl), (Duration::from_secs(300), Some(Duration::from_secs(3600))));
     assert!((model.share_percent - 50.0).abs() < 1e-9);
-    assert_eq!(options.filter.paths, ["log/**"]);
+    assert_eq!(options.filter.paths, ["/log/**"]);
     assert_eq!((options.filter.uids.as_slice(), options.filter.comms.len()), ([0].as_slice(), 1));
     assert_eq!(options.metrics.unwrap().to_string(), "127.0.0.1:9100");
     assert_eq!((options.state, options.read_only, options.allow_other), (StateFile::None, true, true));

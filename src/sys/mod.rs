@@ -11,6 +11,7 @@
 //! Must not know: volumes, file systems, options. Invariant: no room above is named here.
 
 pub mod cgroup;
+pub mod memory;
 pub mod mountinfo;
 pub mod pm_qos;
 pub mod process;

@@ -2,9 +2,10 @@
 //!
 //! Must not know: what is mounted or why. Invariant: reading it sends no request to any file system, so it cannot hang.
 
-use std::ffi::OsString;
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 /// The mount table of this process.
@@ -45,6 +46,21 @@ impl Mount {
 /// All mounts that this process sees, in the order in which they were mounted.
 pub fn read() -> io::Result<Vec<Mount>> {
     Ok(parse(&std::fs::read(TABLE)?))
+}
+
+/// Whether a process in another mount namespace sees a mount of this device. Processes that this one may not look into
+/// count as those that do not.
+pub(crate) fn is_seen_in_other_namespace(device: (u32, u32)) -> bool {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return false };
+    let namespace = |process: &Path| std::fs::read_link(process.join("ns/mnt")).ok();
+    let mut known: HashSet<_> = namespace(Path::new("/proc/self")).into_iter().collect();
+    let is_process = |name: &OsStr| name.as_bytes().iter().all(u8::is_ascii_digit);
+    let processes = processes.flatten().filter(|entry| is_process(&entry.file_name())).map(|entry| entry.path());
+    let mut others = processes.filter(|process| namespace(process).is_some_and(|found| known.insert(found)));
+    others.any(|process| {
+        let table = std::fs::read(process.join("mountinfo")).unwrap_or_default();
+        parse(&table).iter().any(|mount| mount.device == device)
+    })
 }
 
 /// Parses the table; lines that are not understood are left out.

@@ -27,6 +27,8 @@ const QUIET: Duration = Duration::from_millis(100);
 const FLUSH_EVERY: Duration = Duration::from_millis(50);
 /// More than this is written at once, however young.
 const FLUSH_BYTES: usize = 64 << 10;
+/// How long the last lines may take to be written.
+const LAST_WRITE: Duration = Duration::from_secs(2);
 /// How often a file that could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How many events are taken from the queue before anything else is looked after.
@@ -399,7 +401,7 @@ impl Writer {
         }
         self.hand_out(true);
         if let Some(file) = &mut self.file {
-            file.flush();
+            file.flush_within(LAST_WRITE);
             let torn_off = u64::from(file.pending() > 0);
             self.counters.lost.store(file.lost + torn_off, Relaxed);
         }

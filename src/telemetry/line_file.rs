@@ -6,9 +6,14 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::OFlags;
 
 use super::event::Event;
+use crate::time::wait_until;
 
 /// Lines wait here while the target cannot be written; past this they are lost.
 const PENDING_LIMIT: usize = 4 << 20;
@@ -65,6 +70,11 @@ impl LineFile {
             match self.out.write(&self.pending[done..]) {
                 Ok(written) if written > 0 => done += written,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // A pipe that nobody reads just now.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.failing = true;
+                    break;
+                }
                 refused => {
                     self.failed(&refused.err().unwrap_or_else(|| ErrorKind::WriteZero.into()));
                     break;
@@ -72,6 +82,14 @@ impl LineFile {
             }
         }
         self.pending.drain(..done);
+    }
+
+    /// The last try: a slow reader of a pipe is given some time.
+    pub(super) fn flush_within(&mut self, within: Duration) {
+        wait_until(within, Duration::from_millis(10), || {
+            self.flush();
+            self.pending() == 0 || self.reported
+        });
     }
 
     fn failed(&mut self, error: &io::Error) {
@@ -86,7 +104,13 @@ impl LineFile {
 
 /// Appends, so that a log that somebody truncates meanwhile does not get a hole. One session writes to a file at a time:
 /// a second one would empty what the first has written.
+///
+/// A pipe is opened without waiting for its reader, who may come later; its lines wait as those of a full disk do.
 fn create(path: &Path) -> io::Result<File> {
+    if std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
+        let at_once = OFlags::NONBLOCK.bits().cast_signed();
+        return OpenOptions::new().read(true).write(true).custom_flags(at_once).open(path);
+    }
     let file = OpenOptions::new().append(true).create(true).open(path)?;
     if file.metadata()?.is_file() {
         // File systems without locks are not a reason to refuse.
@@ -133,6 +157,42 @@ mod tests {
         drop(first);
         LineFile::open(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+    }
+
+    /// Opening it waited for a reader, and no signal could end that.
+    #[test]
+    fn regression_a_pipe_without_a_reader_hung_the_mount() {
+        use std::io::Read;
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        let mut file = LineFile::open(&path).unwrap();
+        // More than a pipe takes.
+        for _ in 0..200 {
+            file.push(&event());
+        }
+        file.flush();
+        assert!(file.pending() > 0 && file.errors == 0);
+        let mut reader = OpenOptions::new().read(true).open(&path).unwrap();
+        let body = move || {
+            let mut text = Vec::new();
+            reader.read_to_end(&mut text).unwrap();
+            text
+        };
+        let reading = std::thread::spawn(body);
+        file.flush_within(Duration::from_secs(10));
+        assert_eq!(file.pending(), 0);
+        drop(file);
+        let text = reading.join().unwrap();
+        assert_eq!(text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count(), 200);
     }
 
     #[test]

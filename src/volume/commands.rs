@@ -9,13 +9,15 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::inner::Inner;
+use super::path_checks;
 use super::shutdown::Stop;
 use crate::control::{
     self, ArmReply, Command, ControlRefusal, DiscardReply, EventsStatus, GrowReply, HeldPage, OperationCounters,
     OptionChanges, ReleaseReply, Reply, ResumeReply, Status, StatusReply, StopReply, StunReply, StunStatus,
     WaitHeldReply, WaitsFor,
 };
-use crate::engine::{EngineStatus, Filter, HeldOperation};
+use crate::engine::{EngineStatus, HeldOperation};
+use crate::fuse;
 use crate::model::{ModelConfig, OnFull};
 use crate::options::FilterOptions;
 use crate::settings::Settings;
@@ -80,6 +82,8 @@ fn status(inner: &Inner) -> Status {
             refused: summary.refused,
             provisioned: now.model.provisioned,
             stuns: now.model.stuns,
+            filter_asked: now.filter.asked,
+            filter_selected: now.filter.selected,
         },
         events: EventsStatus { emitted: events.emitted, dropped: events.dropped, lost: events.lost },
         options: inner.run_options(),
@@ -105,8 +109,9 @@ fn set_options(inner: &Inner, changes: OptionChanges) -> Result<Reply, ControlRe
 /// Puts changed options in force.
 pub(super) fn set(inner: &Inner, settings: &Settings) -> Result<ModelConfig, ControlRefusal> {
     let config = settings.apply_live(&inner.engine.status().config).map_err(invalid)?;
+    fuse::check_request_timeout(config.max_hold).map_err(invalid)?;
     let only = settings.live_filter().map_err(invalid)?;
-    let compile = |it: &FilterOptions| Filter::new(&it.paths, &it.comms, &it.uids);
+    let compile = |it: &FilterOptions| path_checks::filter(it, &inner.options);
     let filter = only.as_ref().map(compile).transpose().map_err(invalid)?;
     // The values are fine by now: what is refused here does not go with what the volume is or holds.
     inner.engine.reconfigure(config, filter).map_err(conflict)?;

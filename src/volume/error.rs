@@ -138,9 +138,25 @@ impl From<ControlError> for VolumeError {
                 _ => kind_of_io(source),
             },
         };
-        Self::new(kind, error.to_string())
+        let way_out = match &error {
+            ControlError::System { place, source, .. }
+                if place.starts_with('/') && CANNOT_WRITE.contains(&source.kind()) =>
+            {
+                "; choose another path with --control FILE, or --control none"
+            }
+            _ => "",
+        };
+        Self::new(kind, format!("{error}{way_out}"))
     }
 }
+
+/// What a place says in which no socket can be made, such as a read-only `/run`.
+const CANNOT_WRITE: [io::ErrorKind; 4] = [
+    io::ErrorKind::ReadOnlyFilesystem,
+    io::ErrorKind::PermissionDenied,
+    io::ErrorKind::StorageFull,
+    io::ErrorKind::NotFound,
+];
 
 impl From<SourceError> for VolumeError {
     fn from(error: SourceError) -> Self {
@@ -163,4 +179,20 @@ impl From<SysctlError> for VolumeError {
 
 fn kind_of_kernel_file(cause: &io::Error) -> ErrorKind {
     if cause.kind() == io::ErrorKind::PermissionDenied { ErrorKind::NoPermission } else { ErrorKind::Unavailable }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regression_a_read_only_run_did_not_name_the_way_out() {
+        let told = |kind: io::ErrorKind, place: &str| {
+            let source = io::Error::from(kind);
+            VolumeError::from(ControlError::System { what: "make", place: place.into(), source }).to_string()
+        };
+        let read_only = told(io::ErrorKind::ReadOnlyFilesystem, "/run/stunfs");
+        assert!(read_only.contains("/run/stunfs") && read_only.contains("--control none"), "{read_only}");
+        assert!(!told(io::ErrorKind::PermissionDenied, "127.0.0.1:80").contains("--control"));
+    }
 }

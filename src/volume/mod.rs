@@ -14,6 +14,8 @@ mod panics;
 mod path_checks;
 mod shutdown;
 mod state;
+mod state_collection;
+mod state_lock;
 mod stun_freezer;
 mod watch;
 

@@ -25,7 +25,8 @@ use crate::engine::{Engine, EngineParts, Filter, Observer};
 use crate::fs::{FileSystem, FsOptions};
 use crate::fuse::{self, MountSpec, Session};
 use crate::model::{FileKey, Model, ModelConfig, Placement};
-use crate::options::{LowLatency, StateFile, VolumeOptions};
+use crate::options::{CacheMode, LowLatency, StateFile, VolumeOptions};
+use crate::sys::memory;
 use crate::telemetry::event::EventBody;
 use crate::telemetry::events::EventLog;
 use crate::time::{Clock, wait_until};
@@ -34,6 +35,10 @@ use crate::units::Bytes;
 /// `umount` returns before the daemon has saved its pool checkpoint: so long may the last volume of the same backing, or at the same
 /// place, take to end before the next one is refused.
 const PREDECESSOR: Duration = Duration::from_secs(3);
+/// The longest string that fsconfig(2) takes.
+const MOST_SOURCE: usize = 255;
+/// The part of the memory that this process may use which data of held writes may take.
+const MEMORY_SHARE: u64 = 4;
 /// How often to look whether it has.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -57,8 +62,10 @@ pub(super) fn mount(mut options: VolumeOptions) -> Result<Mounted, VolumeError> 
     options.backing = checked.backing;
     options.mountpoint = checked.mountpoint;
     path_checks::check(&options)?;
+    let _while_threads_start = IoFlusher::of(&options);
     let freezer = Arc::new(StunFreezer::open(&options.freeze)?);
     backing::raise_nofile_limit();
+    backing::raise_work_limits();
     let root = open_backing(&options.backing)?;
     let state = Arc::new(open_state(&options)?);
     wait_for_predecessor(&options);
@@ -93,6 +100,32 @@ pub(super) fn mount(mut options: VolumeOptions) -> Result<Mounted, VolumeError> 
     Ok(Mounted { inner, notices, life })
 }
 
+/// A file system on a disk image, and the write-back cache, may need this volume to write before memory becomes free: so its
+/// threads must not wait for that, nor be slowed down for what others have dirtied. They inherit it from the one that starts
+/// them, which is as it was when this is dropped. Needs `CAP_SYS_RESOURCE`.
+struct IoFlusher {
+    before: bool,
+}
+
+impl IoFlusher {
+    fn of(options: &VolumeOptions) -> Option<Self> {
+        let needed = options.model.placement == Placement::Direct || options.cache == CacheMode::Back;
+        let before = if needed { rustix::process::is_io_flusher() } else { return None };
+        let set = before.and_then(|before| {
+            rustix::process::configure_io_flusher_behavior(true)?;
+            Ok(Self { before })
+        });
+        set.inspect_err(|error| tracing::debug!("not an I/O flusher: {error}")).ok()
+    }
+}
+
+impl Drop for IoFlusher {
+    fn drop(&mut self) {
+        // What could be set can be set again.
+        let _ = rustix::process::configure_io_flusher_behavior(self.before);
+    }
+}
+
 type Life = JoinHandle<Result<Summary, VolumeError>>;
 
 /// All that leaves traces; what fails has to be followed by [`undo`]. Warnings, and the thread that will end the volume.
@@ -111,6 +144,7 @@ fn come_up(
         inner.engine.release_all();
     })?;
     start_scan(inner);
+    inner.state.collect_others();
     Ok((warnings, start_life(inner, session, requests)?))
 }
 
@@ -122,11 +156,16 @@ fn check(options: &VolumeOptions) -> Result<Filter, VolumeError> {
     if !(1..=64).contains(&options.threads) {
         return Err(VolumeError::usage(format!("threads {} is not from 1 to 64", options.threads)));
     }
+    if let Some(name) = options.fsname.as_ref().filter(|name| name.len() > MOST_SOURCE) {
+        return Err(VolumeError::usage(format!(
+            "fsname has {} bytes; the kernel takes at most {MOST_SOURCE}",
+            name.len()
+        )));
+    }
     if options.queue_depth == 0 {
         return Err(VolumeError::usage("queue-depth 0 lets nothing through; write 1 to 65535"));
     }
-    let filter = &options.filter;
-    Filter::new(&filter.paths, &filter.comms, &filter.uids).map_err(|error| VolumeError::usage(error.to_string()))
+    path_checks::filter(&options.filter, options)
 }
 
 fn open_backing(path: &Path) -> Result<OwnedFd, VolumeError> {
@@ -199,13 +238,21 @@ fn start_engine(
         model,
         clock,
         filter,
-        held_memory: options.held_memory,
+        held_memory: held_memory(options.held_memory),
         observer: Arc::clone(witness) as Arc<dyn Observer>,
         on_thread_start: || {
+            fuse::block_file_size_signal();
             backing::favour_this_thread();
         },
+        on_worker_start: fuse::block_file_size_signal,
     };
     Engine::start(parts).map_err(|error| VolumeError::new(ErrorKind::Os, format!("no thread can be started: {error}")))
+}
+
+/// What is asked for, as far as the process may have it: what it uses besides needs room, too.
+fn held_memory(asked: Bytes) -> Bytes {
+    let limits = [memory::cgroup_limit(), memory::address_space_left()];
+    limits.into_iter().flatten().fold(asked, |budget, limit| budget.min(Bytes(limit / MEMORY_SHARE)))
 }
 
 /// Everything before the mount that it needs: the first event, the floor on disk, the guard.
@@ -256,7 +303,7 @@ fn attach(inner: &Inner, root: OwnedFd) -> Result<Session, VolumeError> {
         .map_err(|error| VolumeError::io("the backing cannot be used:", &options.backing, &error))?;
     let spec = MountSpec {
         mountpoint: options.mountpoint.clone(),
-        fsname: options.fsname.clone().unwrap_or_else(|| options.backing.display().to_string()),
+        fsname: options.fsname.clone().unwrap_or_else(|| mount_source(&options.backing)),
         cache: options.cache,
         queue_depth: options.queue_depth,
         threads: options.threads,
@@ -273,6 +320,17 @@ fn attach(inner: &Inner, root: OwnedFd) -> Result<Session, VolumeError> {
         }
     })
     .map_err(VolumeError::from)
+}
+
+/// The backing's path; its beginning, if it is longer than a name in the mount table may be.
+fn mount_source(backing: &Path) -> String {
+    let path = backing.display().to_string();
+    if path.len() <= MOST_SOURCE {
+        return path;
+    }
+    let ends = path.char_indices().map(|(start, character)| start + character.len_utf8());
+    let end = ends.take_while(|end| *end <= MOST_SOURCE - 3).last().unwrap_or(0);
+    format!("{}...", path.get(..end).unwrap_or_default())
 }
 
 /// Reads in the background how much the backing holds, so that a mount does not wait for it. After a clean end, too:
@@ -340,4 +398,21 @@ fn undo(inner: &Inner) {
 
 fn path_or_dot(path: Option<&Path>) -> &Path {
     path.unwrap_or(Path::new("."))
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regression_a_long_backing_path_was_refused() {
+        assert_eq!(mount_source(Path::new("/srv/data")), "/srv/data");
+        // A character of two bytes stands across the limit.
+        let source = mount_source(&Path::new("/").join("\u{e4}".repeat(200)));
+        assert!((MOST_SOURCE - 1..=MOST_SOURCE).contains(&source.len()) && source.ends_with("\u{e4}..."), "{source}");
+    }
+
+    #[test]
+    fn held_memory_is_never_more_than_asked_for() {
+        assert!(held_memory(Bytes::mib(1)) <= Bytes::mib(1));
+    }
 }

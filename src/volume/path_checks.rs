@@ -1,12 +1,13 @@
-//! Where a volume's own files may lie.
+//! Where a volume's own files may lie, and which paths on it a filter means.
 //!
 //! Must not know: what is written there. Invariant: no file of a volume lies on the volume itself, which would make it
 //! wait for itself.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::VolumeError;
-use crate::options::{StateFile, VolumeOptions};
+use crate::engine::Filter;
+use crate::options::{FilterOptions, StateFile, VolumeOptions};
 
 /// Refuses files that would lie on the volume, and a socket in the backing, where it would be seen on the volume. Both
 /// directories must be canonical.
@@ -21,6 +22,19 @@ pub(super) fn check(options: &VolumeOptions) -> Result<(), VolumeError> {
         check_outside("--guest-console", Some(console), &options.mountpoint, "on the volume itself")?;
     }
     check_outside("--control", control, &options.backing, "inside the backing")
+}
+
+/// The filter, compiled. A pattern that begins with the path of the mount point or the backing is one below it.
+pub(super) fn filter(filter: &FilterOptions, options: &VolumeOptions) -> Result<Filter, VolumeError> {
+    let places = [&options.mountpoint, &options.backing];
+    let places = places.into_iter().flat_map(|place| [std::path::absolute(place).ok(), place.canonicalize().ok()]);
+    let places: Vec<PathBuf> = places.flatten().filter(|place| place.parent().is_some()).collect();
+    let below = |pattern: &String| {
+        let below = places.iter().find_map(|place| Path::new(pattern).strip_prefix(place).ok());
+        below.map_or_else(|| pattern.clone(), |below| format!("/{}", below.display()))
+    };
+    let paths: Vec<String> = filter.paths.iter().map(below).collect();
+    Filter::new(&paths, &filter.comms, &filter.uids).map_err(|error| VolumeError::usage(format!("only: path {error}")))
 }
 
 fn check_outside(option: &str, path: Option<&Path>, place: &Path, what: &str) -> Result<(), VolumeError> {
@@ -52,6 +66,18 @@ mod tests {
         let at = |name: &str| is_below(&dir.path().join(name), &place);
         assert!(at("mnt/events") && at("link/events") && at("mnt/missing/events") && at("link/missing/events"));
         assert!(!at("events") && !at("missing/events") && !at("mnt2/events"));
+    }
+
+    #[test]
+    fn regression_a_pattern_with_the_mount_points_path_matched_nothing() {
+        let options = VolumeOptions::new("/srv/data", "/mnt/thin");
+        let compiled = |pattern: &str| {
+            let paths = vec![pattern.to_owned()];
+            format!("{:?}", filter(&FilterOptions { paths, ..FilterOptions::default() }, &options).unwrap())
+        };
+        assert_eq!(compiled("/mnt/thin/log/**"), compiled("/log/**"));
+        assert_eq!(compiled("/srv/data/log/**"), compiled("/log/**"));
+        assert_ne!(compiled("/mnt/thinner/log/**"), compiled("/log/**"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Thaw what is frozen, drain what is held, unmount, end the threads, save the pool checkpoint, write the last event, send the guard home. Invariant:
 //! each step has a deadline, so the end always comes.
 
-use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -12,10 +12,14 @@ use super::error::{ErrorKind, VolumeError};
 use super::inner::Inner;
 use super::observer::Summary;
 use crate::engine::Engine;
-use crate::fuse::{Ending, Session, UnmountOutcome};
+use crate::fuse::{Ending, Session, UnmountOutcome, Visibility};
+use crate::time::Deadline;
 
 /// How often the mount table and the guard are looked at.
 const TICK: Duration = Duration::from_millis(100);
+
+/// The same for a volume that is no longer where it was mounted.
+const ABSENT_TICK: Duration = Duration::from_secs(1);
 
 /// How long those who still use the volume may go on with it, detached, before the connection is cut.
 const GRACE: Duration = Duration::from_secs(5);
@@ -87,30 +91,77 @@ pub(super) fn run(inner: &Inner, session: &Session, requests: &Requests) -> Resu
     inner.stop_servers();
     inner.dismiss_guard();
     inner.state.unlock();
-    let unmounted = unmounted.map_err(|error| {
-        let text = format!("{} is unmounted, but its threads do not end: {error}", session.mountpoint().display());
-        VolumeError::new(ErrorKind::Io, text)
-    });
     unmounted.and(kept).map(|()| summary)
 }
 
+/// The end is asked for, or is the kernel's word: as long as the connection lives somebody may use the volume, under
+/// another path or without one.
 fn wait_for_reason(inner: &Inner, session: &Session, requests: &Requests) -> (Stop, String) {
+    let mut absence = Absence::default();
     loop {
         if let Ok(request) = requests.recv_timeout(TICK) {
             return request;
         }
-        if !session.is_in_place() {
-            return (Stop::Drain, "unmounted from outside".into());
-        }
         if session.ending().is_some() {
-            return (Stop::AtOnce, "the connection to the kernel was cut".into());
+            return match session.visibility() {
+                Visibility::Nowhere => (Stop::Drain, "unmounted from outside".into()),
+                _ => (Stop::AtOnce, "the connection to the kernel was cut".into()),
+            };
         }
+        absence.look(inner, session);
         inner.look_after_guard();
     }
 }
 
+/// What has been done about a volume that is no longer where it was mounted.
+#[derive(Debug, Default)]
+struct Absence {
+    next_look: Option<Deadline>,
+    told: Option<Visibility>,
+    unseen: bool,
+    released: bool,
+}
+
+impl Absence {
+    /// A volume that was unmounted everywhere and is still in use injects nothing any more. Its users are told nothing:
+    /// the user of stunfs is, once for each way.
+    fn look(&mut self, inner: &Inner, session: &Session) {
+        if self.next_look.as_ref().is_some_and(|look| !look.passed()) {
+            return;
+        }
+        let visibility = session.visibility();
+        if visibility == Visibility::InPlace {
+            *self = Self { released: self.released, ..Self::default() };
+            return;
+        }
+        if visibility == Visibility::Nowhere && !self.released {
+            // The kernel's table may change while it is read: one look is not enough.
+            if self.unseen {
+                self.released = true;
+                inner.release_all();
+            }
+            self.unseen = !self.unseen;
+            return;
+        }
+        if self.next_look.replace(Deadline::after(ABSENT_TICK)).is_some() && self.told != Some(visibility) {
+            self.told = Some(visibility);
+            inner.warn(absence_text(session.mountpoint(), visibility));
+        }
+    }
+}
+
+fn absence_text(mountpoint: &Path, visibility: Visibility) -> String {
+    let mountpoint = mountpoint.display();
+    let (what, until) = match visibility {
+        Visibility::Nowhere => ("was unmounted while it was in use", "nothing is injected any more; the volume ends"),
+        Visibility::OtherNamespace => ("is mounted in another mount namespace only", "the volume goes on and ends"),
+        _ => ("was moved, or is covered by another mount", "the volume goes on and ends"),
+    };
+    format!("what was mounted on {mountpoint} {what}: {until} with its last user, or on SIGTERM")
+}
+
 /// Unmounts; a request to hurry cuts off those who still use it.
-fn unmount(session: &Session, how: Stop, requests: &Requests) -> io::Result<()> {
+fn unmount(session: &Session, how: Stop, requests: &Requests) -> Result<(), VolumeError> {
     let grace = if how == Stop::AtOnce { GRACE_AT_ONCE } else { GRACE };
     std::thread::scope(|scope| {
         let unmounting = scope.spawn(|| session.unmount(grace));
@@ -127,8 +178,9 @@ fn unmount(session: &Session, how: Stop, requests: &Requests) -> io::Result<()> 
                 tracing::warn!("files on {} were still open; they were cut off", session.mountpoint().display());
                 Ok(())
             }
-            Ok(result) => result.map(|_| ()),
-            Err(_) => Err(io::Error::other("unmounting panicked")),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(VolumeError::new(ErrorKind::Io, error.to_string())),
+            Err(_) => Err(VolumeError::new(ErrorKind::Software, "the thread that unmounts panicked")),
         }
     })
 }

@@ -6,9 +6,9 @@
 //! replaced as a whole or not at all, and a volume that finds `clean: false` never starts with less pool use than the
 //! last session had (if the machine crashed: than it had half a minute before, since the bound is not synced).
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::SystemTime;
@@ -16,6 +16,8 @@ use std::time::SystemTime;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use super::state_collection::{self, BackingIdentity};
+use super::state_lock::StateLock;
 use crate::model::PoolCheckpoint;
 use crate::options::StateFile;
 use crate::units::Bytes;
@@ -35,6 +37,8 @@ struct SavedState {
     clean: bool,
     /// Pool use is at least this.
     floor_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    identity: Option<BackingIdentity>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[serde(rename = "books")]
     checkpoint: Option<PoolCheckpoint>,
@@ -68,8 +72,11 @@ pub(super) struct StateStore {
     backing: PathBuf,
     born: Option<SystemTime>,
     /// Holds the floor, too.
-    lock: Option<File>,
+    lock: Option<StateLock>,
     directory: File,
+    identity: Option<BackingIdentity>,
+    /// The directory of all states of this user, if this is one of them.
+    collection: Option<PathBuf>,
     warned: AtomicBool,
 }
 
@@ -87,14 +94,29 @@ impl StateStore {
         let born = std::fs::metadata(backing)?.created().ok();
         let directory = lock_directory(backing)?;
         let lock = path.as_deref().map(|path| lock_beside(path, backing)).transpose()?;
-        Ok(Self { path, backing: backing.into(), born, lock, directory, warned: AtomicBool::new(false) })
+        let collection = if *choice == StateFile::Default { path.as_deref().and_then(Path::parent) } else { None };
+        let collection = collection.map(Path::to_owned);
+        let identity = path.as_ref().and_then(|_| BackingIdentity::of(backing));
+        let backing = backing.to_owned();
+        Ok(Self { path, backing, born, lock, directory, identity, collection, warned: AtomicBool::new(false) })
     }
 
     /// Lets another volume have the backing, whoever still holds this.
     pub(super) fn unlock(&self) {
-        for file in self.lock.iter().chain([&self.directory]) {
-            // Closing the file does the same, only later.
-            let _ = flock(file, FlockOperation::Unlock);
+        if let Some(lock) = &self.lock {
+            lock.unlock();
+        }
+        // Closing the file does the same, only later.
+        let _ = flock(&self.directory, FlockOperation::Unlock);
+    }
+
+    /// Removes states of backings that are gone, in the background: a file system that is asked may not answer.
+    pub(super) fn collect_others(&self) {
+        if let Some(directory) = self.collection.clone() {
+            let body = move || state_collection::collect(&directory);
+            if let Err(error) = std::thread::Builder::new().name("stunfs-collect".into()).spawn(body) {
+                tracing::debug!("old states are not looked at: {error}");
+            }
         }
     }
 
@@ -138,7 +160,7 @@ impl StateStore {
     /// What the lock file says; nothing if it says nothing sensible.
     fn floor(&self) -> Bytes {
         let mut digits = [0; FLOOR_DIGITS];
-        let read = self.lock.as_ref().map(|file| file.read_exact_at(&mut digits, 0));
+        let read = self.lock.as_ref().map(|lock| lock.file().read_exact_at(&mut digits, 0));
         let text = read.and_then(Result::ok).and_then(|()| std::str::from_utf8(&digits).ok());
         Bytes(text.and_then(|text| text.parse().ok()).unwrap_or(0))
     }
@@ -146,9 +168,9 @@ impl StateStore {
     /// Records that the pool's use may reach `floor`. One system call, on files in the page cache: it may be made while
     /// operations wait for it.
     pub(super) fn keep_floor(&self, floor: Bytes) {
-        let Some(file) = &self.lock else { return };
+        let Some(lock) = &self.lock else { return };
         let text = format!("{:0width$}\n", floor.0, width = FLOOR_DIGITS);
-        if let Err(error) = file.write_all_at(text.as_bytes(), 0)
+        if let Err(error) = lock.file().write_all_at(text.as_bytes(), 0)
             && !self.warned.swap(true, Relaxed)
         {
             tracing::warn!("the use of the pool cannot be recorded; after a crash it will seem smaller: {error}");
@@ -173,6 +195,7 @@ impl StateStore {
             born: self.born,
             clean,
             floor_bytes: floor.0,
+            identity: self.identity.clone(),
             checkpoint,
         };
         let directory = path.parent().unwrap_or(Path::new("/"));
@@ -181,6 +204,7 @@ impl StateStore {
         file.flush()?;
         file.as_file().sync_data()?;
         file.persist(path)?;
+        self.lock.iter().for_each(StateLock::keep);
         Ok(())
     }
 }
@@ -198,23 +222,26 @@ fn lock_directory(backing: &Path) -> io::Result<File> {
     }
 }
 
-/// Makes and locks the lock file beside the state file `path`, which must not lie in `backing`.
-fn lock_beside(path: &Path, backing: &Path) -> io::Result<File> {
+/// Makes and locks the lock file beside the state file `path`, which must be a file and not lie in `backing`.
+fn lock_beside(path: &Path, backing: &Path) -> io::Result<StateLock> {
+    let invalid = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     let directory = path.parent().unwrap_or(Path::new("/"));
     if directory.canonicalize().is_ok_and(|real| real.starts_with(backing)) {
-        let text = format!("the state file {} would stand inside the backing; choose another --state", path.display());
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        return invalid(format!(
+            "the state file {} would stand inside the backing; choose another --state",
+            path.display()
+        ));
     }
-    let mut options = OpenOptions::new();
-    options.create(true).read(true).write(true).truncate(false).mode(0o600);
-    let lock = options.open(path.with_extension("lock"))?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Err(rustix::io::Errno::WOULDBLOCK) => {
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return invalid(format!("the state file {} is there and not a file; choose another --state", path.display()));
+    }
+    StateLock::beside(path).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => {
             let text = format!("another volume keeps its state in {}; choose another --state", path.display());
-            Err(io::Error::new(io::ErrorKind::WouldBlock, text))
+            io::Error::new(io::ErrorKind::WouldBlock, text)
         }
-        locked => locked.map(|()| lock).map_err(Into::into),
-    }
+        _ => error,
+    })
 }
 
 const fn crashed(floor: Bytes, reason: String) -> Left {
@@ -294,6 +321,24 @@ mod tests {
         assert!(refusal.contains("another backing, /"), "{refusal}");
         std::fs::remove_dir(temporary.path().join("backing")).unwrap();
         assert!(!matches!(ours.load(), Left::Anothers { .. }), "the other one is gone");
+    }
+
+    #[test]
+    fn regression_a_refused_state_left_a_lock_file() {
+        let temporary = tempfile::tempdir().unwrap();
+        let (backing, path) = (temporary.path().join("backing"), temporary.path().join("state"));
+        std::fs::create_dir(&backing).unwrap();
+        let open = || StateStore::open(&StateFile::At(path.clone()), &backing);
+        std::fs::create_dir(&path).unwrap();
+        let error = open().unwrap_err();
+        assert!(error.to_string().contains("not a file"), "{error}");
+        std::fs::remove_dir(&path).unwrap();
+        // A mount that fails before anything is kept leaves nothing; then it stays.
+        drop(open().unwrap());
+        open().unwrap().unlock();
+        assert!(!path.with_extension("lock").exists());
+        open().unwrap().mark_open(Bytes(7)).unwrap();
+        assert!(path.with_extension("lock").exists());
     }
 
     #[test]

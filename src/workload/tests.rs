@@ -95,6 +95,19 @@ fn what_is_lost_is_found_out() {
     assert_eq!(verify(dir.path(), None).unwrap().lost, 2, "only what a later record of the file proves");
 }
 
+/// A record that was written and not acknowledged, since the server was killed in between, is no record that must be there.
+#[test]
+fn a_record_that_was_never_acknowledged_is_told_from_a_lost_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut report = run_here(&options(WriterKind::Fluentd, dir.path(), 100));
+    report.kept[0].records = vec![(0, 97)];
+    let verified = verify(dir.path(), Some(&report.kept)).unwrap();
+    assert_eq!((verified.records, verified.lost, verified.unacknowledged), (100, 0, 2));
+    fs::remove_file(dir.path().join(format!("fluentd-0.{:012}.log", 80))).unwrap();
+    let verified = verify(dir.path(), Some(&report.kept)).unwrap();
+    assert_eq!((verified.records, verified.lost, verified.unacknowledged), (80, 18, 0));
+}
+
 #[test]
 fn time_ends_it() {
     let dir = tempfile::tempdir().unwrap();

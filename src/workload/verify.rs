@@ -31,7 +31,11 @@ pub struct Verified {
     pub damaged: u64,
     /// Records that should be there and are not.
     pub lost: u64,
-    /// Which, up to 100 ranges.
+    /// Records that are there although nobody was told that they are: of writes that failed or never came back, such as one
+    /// that the file system's server carried out and was killed before it answered. They are no loss.
+    #[serde(default)]
+    pub unacknowledged: u64,
+    /// Which are lost, up to 100 ranges.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub lost_records: Vec<Kept>,
 }
@@ -62,6 +66,13 @@ pub fn verify(dir: &Path, kept: Option<&[Kept]>) -> io::Result<Verified> {
         }
     }
     verified.records = found.values().map(RoaringTreemap::len).sum();
+    if kept.is_some() {
+        let none = RoaringTreemap::new();
+        let beside = |(writer, found): (&String, &RoaringTreemap)| {
+            found.len() - found.intersection_len(expected.get(writer).unwrap_or(&none))
+        };
+        verified.unacknowledged = found.iter().map(beside).sum();
+    }
     verified.count_lost(expected, &found);
     Ok(verified)
 }

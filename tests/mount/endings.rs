@@ -279,6 +279,7 @@ fn regression_what_was_bound_or_moved_stayed_mounted() {
     command.args(["mount", "--state", "none", "--control", "none", "--"]).arg(place.backing()).arg(above.join("mnt"));
     let mut daemon = Daemon::start(&place, command);
     fs::rename(&above, &moved).unwrap();
+    daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait(Duration::from_secs(15)), Some(0), "{}", daemon.stderr());
     assert!(!is_mounted(&moved.join("mnt")), "{}", daemon.stderr());
     assert!(fs::read_dir(moved.join("mnt")).unwrap().next().is_none());

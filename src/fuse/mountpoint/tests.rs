@@ -79,3 +79,13 @@ fn every_error_is_one_line() {
     let timeout = MountError::RequestTimeout { timeout: Duration::from_secs(60), max_hold: Duration::from_secs(600) };
     assert!(!timeout.to_string().contains('\n') && timeout.to_string().contains("sysctl -w"));
 }
+
+#[test]
+fn a_kernel_that_aborts_before_the_longest_hold_is_refused_with_the_mend() {
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    assert!(fits_into(None, minutes(10)).is_ok());
+    assert!(fits_into(Some(minutes(11)), minutes(10)).is_ok());
+    let refused = fits_into(Some(minutes(10)), minutes(10)).unwrap_err();
+    let text = refused.to_string();
+    assert!(text.contains("600 s") && text.contains("sysctl -w") && text.contains("--max-hold"), "{text}");
+}
