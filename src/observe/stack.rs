@@ -30,7 +30,8 @@ impl<'a> Frame<'a> {
             let callee = callee.trim_start_matches('(').split([' ', ')', '+']).next()?;
             return Some(Self { name: identifier(callee)?, caller: Some(caller), reliable });
         }
-        Some(Self { name: located(rest)?, caller: None, reliable })
+        let name = located(rest).or_else(|| bare(line, rest))?;
+        Some(Self { name, caller: None, reliable })
     }
 }
 
@@ -64,6 +65,14 @@ fn located(text: &str) -> Option<&str> {
         None => is_source(rest),
     };
     if is_located { identifier(name) } else { None }
+}
+
+/// The name alone, also with its module behind it, where the line begins with an address `[<c0a1b2c3>]`.
+fn bare<'a>(line: &str, rest: &'a str) -> Option<&'a str> {
+    let (name, module) = rest.trim_end().split_once(' ').unwrap_or((rest.trim_end(), ""));
+    let is_module = module.is_empty() || module.starts_with('[') && module.ends_with(']');
+    let is_address = line.trim_start().trim_start_matches('(').starts_with("[<");
+    if is_address && is_module { identifier(name) } else { None }
 }
 
 /// ` (fs/xfs/xfs_buf.c:123 ...`.
@@ -100,6 +109,8 @@ mod tests {
             "[c00000000b31f240] [c000000000b31f24] .xfs_buf_lock+0x384/0xa20",
             "[<0>] xfs_buf_lock+0x34/0xf0 [xfs]",
             "([<000003ff8012a4b6>] xfs_buf_lock+0x6e/0x100 [xfs])",
+            "[<c0a1b2c3>] xfs_buf_lock",
+            "[<c0a1b2c3>] xfs_buf_lock [xfs]",
             "xfs_buf_lock.isra.0+0x34/0xf0",
             "xfs_buf_lock+0x34/0xf0 (T)",
             "xfs_buf_lock (fs/xfs/xfs_buf.c:988 fs/xfs/xfs_buf.c:1012) xfs",

@@ -26,12 +26,13 @@ pub(super) struct Carried {
 
 type Carrier = for<'a> fn(&'a str, &mut Carried) -> Option<&'a str>;
 
-const CARRIERS: [Carrier; 18] = [
+const CARRIERS: [Carrier; 19] = [
     record,
     rfc5424,
     level,
     stamp,
     caller,
+    cpu_and_task,
     date_in_brackets,
     facility_and_level,
     facility_dot_level,
@@ -205,13 +206,19 @@ fn parse_stamp(text: &str) -> Option<Stamp<'_>> {
     }
     let micros: u64 = format!("{fraction:0<6}").get(..6)?.parse().ok()?;
     let micros = seconds.parse::<u64>().ok()?.checked_mul(1_000_000)?.checked_add(micros)?;
+    // The same kernels may add a letter for the level: `301.000001@2]d `.
+    let has_letter = inside.contains('@')
+        && rest.starts_with(|c: char| c.is_ascii_lowercase())
+        && rest.get(1..).is_some_and(|rest| rest.starts_with(' '));
+    let rest = if has_letter { rest.get(1..).unwrap_or_default() } else { rest };
     Some(Stamp { micros, is_exact: [6, 9].contains(&fraction.len()), rest })
 }
 
 /// `[ T123]` or `[C0]` after a time stamp, and vendors' `[0: khungtaskd:  74]`.
 fn caller<'a>(text: &'a str, carried: &mut Carried) -> Option<&'a str> {
     let bare = text.trim_start_matches(['-', '.']);
-    let bare = bare.strip_prefix('(').and_then(|rest| rest.split_once(')')).map_or(text, |(_, rest)| rest);
+    let bare = bare.strip_prefix(|c: char| "DIWEF".contains(c)).filter(|rest| rest.starts_with('[')).unwrap_or(bare);
+    let bare = bare.strip_prefix('(').and_then(|rest| rest.split_once(')')).map_or(bare, |(_, rest)| rest);
     let (inside, rest) = bare.strip_prefix('[')?.split_once(']')?;
     let inside = inside.trim();
     let number = inside.strip_prefix('T').or_else(|| inside.strip_prefix('C')).unwrap_or_default();
@@ -225,6 +232,17 @@ fn caller<'a>(text: &'a str, carried: &mut Carried) -> Option<&'a str> {
     }
     carried.caller = Some(inside.to_owned());
     Some(rest)
+}
+
+/// `c0    12` after a time stamp: the CPU and the task, as some vendors' kernels print them.
+fn cpu_and_task<'a>(text: &'a str, carried: &mut Carried) -> Option<&'a str> {
+    let (cpu, rest) = text.strip_prefix('c').filter(|_| carried.kernel_us.is_some())?.split_once(' ')?;
+    let (task, rest) = rest.trim_start().split_once(' ')?;
+    let is_number = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
+    (carried.caller.is_none() && is_number(cpu) && is_number(task)).then(|| {
+        carried.caller = Some(format!("c{cpu} {task}"));
+        rest
+    })
 }
 
 /// `[Mon Nov 24 03:02:01 2025]` (`dmesg -T`), `[  +0.000013]` (`dmesg -H`), `[2025-11-24T03:02:01Z]:` (Talos).

@@ -39,6 +39,17 @@ pub(super) fn is_date(text: &str) -> bool {
         return true;
     }
     let words: Vec<&str> = text.split_whitespace().collect();
+    // `dmesg -T` names the weekday and the month in the user's language.
+    if let [weekday, month, day, time, year] = words.as_slice()
+        && [weekday, month].iter().all(|name| name.len() <= 24)
+        && day.len() <= 2
+        && is_digits(day)
+        && is_clock(time)
+        && year.len() == 4
+        && is_digits(year)
+    {
+        return true;
+    }
     let is_part = |word: &&&str| kind_of(word) != Part::None || is_hour(word) || is_glued_day(word);
     words.len() <= 7
         && words.iter().filter(is_part).count() == words.len()

@@ -65,12 +65,30 @@ pub(super) fn open(text: &str) -> Option<Vec<Envelope>> {
 
 /// One message, or those in a list; `{"dmesg":[..]}` is a list, too.
 fn from_value(value: &Value) -> Option<Vec<Envelope>> {
+    if let Some(streams) = loki_streams(value) {
+        return Some(streams);
+    }
     let list = value.as_array().or_else(|| {
         let only = value.as_object().filter(|object| object.len() == 1)?.values().next()?;
         only.as_array().filter(|list| list.iter().all(Value::is_object))
     });
     let Some(list) = list else { return from_fields(value.as_object()?).map(|envelope| vec![envelope]) };
     Some(list.iter().filter_map(Value::as_object).filter_map(from_fields).collect())
+}
+
+/// The lines in Loki's answer to a query: `{"data":{"result":[{"stream":{labels},"values":[["time","line"]]}]}}`, and
+/// `{"streams":[..]}` as it is pushed.
+fn loki_streams(value: &Value) -> Option<Vec<Envelope>> {
+    let streams = value.get("streams").or_else(|| value.get("data")?.get("result"))?.as_array()?;
+    let mut envelopes = Vec::new();
+    for stream in streams {
+        let by_program = stream.get("stream")?.as_object().is_some_and(|labels| is_programs(labels, 0));
+        for entry in stream.get("values")?.as_array()? {
+            let message = entry.get(1)?.as_str()?.to_owned();
+            envelopes.push(Envelope { message, by_program, kernel_us: None });
+        }
+    }
+    Some(envelopes)
 }
 
 /// The message in an object's fields.
@@ -166,6 +184,7 @@ mod tests {
             r#"{"programname":"kernel","syslogtag":"kernel:","msg":"a \"b\"","host":"n"}"#,
             r#"data: {"MESSAGE":"a \"b\"","_TRANSPORT":"kernel"}"#,
             r#"kmsg: {"message":"a \"b\""}"#,
+            r#"{"status":"success","data":{"resultType":"streams","result":[{"stream":{"job":"k"},"values":[["1763","a \"b\""]]}]}}"#,
             r#"[0] kmsg.0: [[1763953321.000001, {}], {"priority"=>3, "sequence"=>4, "msg"=>"a \"b\""}]"#,
         ] {
             let found = only(line).unwrap_or_else(|| panic!("{line}"));

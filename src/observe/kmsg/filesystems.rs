@@ -15,6 +15,10 @@ pub(super) const XFS: &[Rule] = &[
         "XFS ({}): SB validate failed with error -22",
         "XFS ({}): SB validate failed with error 22",
         // Options, recovery, what belongs to the line before.
+        // Faults that a tester asks for.
+        "XFS ({}): Injecting ",
+        "XFS ({}): {}errortag",
+        "XFS: {}errortag",
         "XFS ({}): {}option",
         "XFS ({}): Torn write",
         "XFS ({}): First {} bytes of corrupted",
@@ -152,7 +156,7 @@ pub(super) const JOURNAL: &[Rule] = &[
             "JBD2: {}IO error{} file data on {dev}",
             "JBD: {}IO error{} file data on {dev}",
             "JBD2: {}dirty metadata buffer (dev = {dev}",
-            "JBD2: {}on {dev} is corrupt",
+            "JBD2: {} on {dev} is corrupt",
             "JBD2: {}error",
             "JBD2: {}corrupt",
             "JBD2: {}fail",
@@ -169,7 +173,13 @@ pub(super) const JOURNAL: &[Rule] = &[
 
 /// btrfs. `BTRFS error (device sda1): ...`, in later kernels `(device sda1: state EA)` and `(device sda1 state EA)`.
 pub(super) const BTRFS: &[Rule] = &[
-    healthy(&["BTRFS {}option", "BTRFS {}open_ctree failed", "BTRFS {}no valid FS found"]),
+    healthy(&[
+        "BTRFS {}option",
+        "BTRFS {}open_ctree failed",
+        "BTRFS {}no valid FS found",
+        "BTRFS {}superblock checksum type",
+        "BTRFS {}unsupported checksum algorithm",
+    ]),
     fault(
         Fault::ReadOnly,
         &[
@@ -216,6 +226,9 @@ pub(super) const OTHERS: &[Rule] = &[
         "F2FS-fs ({}): Magic Mismatch",
         "F2FS-fs ({}): Can't find valid F2FS",
         "F2FS-fs ({}): {}option",
+        "F2FS-fs ({}): switch errors=",
+        "F2FS-fs ({}): inject ",
+        "F2FS-fs ({}) : inject ",
         "F2FS-fs ({}): {}not support",
         "FAT-fs ({}): {}not properly unmounted",
         "FAT-fs ({}): {}option",

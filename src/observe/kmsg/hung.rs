@@ -291,10 +291,12 @@ impl Report {
     }
 }
 
-/// `INFO: task fluentd:1234 blocked for more than 120 seconds.`, also `blocked in I/O wait for more than`.
+/// `INFO: task fluentd:1234 blocked for more than 120 seconds.`, also `blocked in I/O wait for more than` and `can't die for more than`.
 fn parse_header(text: &str) -> Option<HungTask> {
     let (who, rest) = text.strip_prefix("INFO: task ")?.split_once(" for more than ")?;
-    let (who, _) = who.rsplit_once(" blocked").filter(|(_, how)| how.is_empty() || how.starts_with(' '))?;
+    let blocked =
+        who.rsplit_once(" blocked").filter(|(_, how)| how.is_empty() || how.starts_with(' ')).map(|(who, _)| who);
+    let who = blocked.or_else(|| who.strip_suffix(" can't die"))?;
     let (seconds, unit) = rest.split_once(' ')?;
     let (task, pid) = split_task(who.strip_suffix(" is").unwrap_or(who))?;
     let seconds = seconds.parse().ok().filter(|_| unit.trim_end_matches('.') == "seconds")?;
@@ -408,6 +410,7 @@ mod tests {
     fn headers_of_all_kernels() {
         for (line, task, pid, seconds) in [
             ("INFO: task a b:12 blocked for more than 120 seconds.", "a b", 12, 120),
+            ("INFO: task syz:x:12 can't die for more than 143 seconds.", "syz:x", 12, 143),
             ("INFO: task kworker/0:1H:12 blocked in I/O wait for more than 122 seconds.", "kworker/0:1H", 12, 122),
         ] {
             let found = parse_header(line).unwrap();

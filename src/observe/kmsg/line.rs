@@ -28,7 +28,8 @@ impl Line {
     /// The messages in `line`: one, if it was not glued together out of several.
     pub(super) fn parse(line: &str) -> Vec<Self> {
         let mut lines = Vec::new();
-        add(&clean(line), None, &mut lines);
+        let line = clean(line);
+        add(logcat(&line).as_deref().unwrap_or(&line), None, false, &mut lines);
         lines
     }
 
@@ -40,7 +41,7 @@ impl Line {
     }
 }
 
-fn add(line: &str, kernel_us: Option<u64>, lines: &mut Vec<Line>) {
+fn add(line: &str, kernel_us: Option<u64>, in_envelope: bool, lines: &mut Vec<Line>) {
     let mut raw = line;
     while lines.len() < MAX_MESSAGES {
         let mut carried = Carried::default();
@@ -52,7 +53,9 @@ fn add(line: &str, kernel_us: Option<u64>, lines: &mut Vec<Line>) {
         if let Some(envelopes) = open(text) {
             return envelopes.iter().for_each(|envelope| add_envelope(envelope, lines));
         }
-        let end = next_message(text).filter(|_| !carried.named).unwrap_or(text.len());
+        // A program that quotes a kernel's line may have written the object.
+        let is_quote = in_envelope && carried.kernel_us.is_none();
+        let end = next_message(text).filter(|_| !carried.named && !is_quote).unwrap_or(text.len());
         let (message, rest) = text.split_at_checked(end).unwrap_or((text, ""));
         let text = if carried.is_record { unescape(message) } else { message.to_owned() };
         let own = raw.get(..raw.len() - rest.len()).unwrap_or_default();
@@ -76,8 +79,31 @@ fn add_envelope(envelope: &Envelope, lines: &mut Vec<Line>) {
     for line in envelope.message.lines() {
         let line = clean(line);
         // Objects within objects end: each is shorter than the one around it.
-        add(&line, envelope.kernel_us, lines);
+        add(&line, envelope.kernel_us, true, lines);
     }
+}
+
+/// `11-24 03:02:01.123  0  0 E INFO    : task ...`: Android's `logcat -b kernel`, also with `root` before the numbers. It takes the
+/// message's first word for a tag and pads it; a line of another process than 0 stays as it is.
+fn logcat(line: &str) -> Option<String> {
+    let mut rest = line.trim_start();
+    let mut word = || {
+        let (word, after) = rest.split_once(' ')?;
+        rest = after.trim_start();
+        Some(word)
+    };
+    let (day, time, mut process) = (word()?, word()?, word()?);
+    if process == "root" {
+        process = word()?;
+    }
+    let (_thread, level) = (word()?.parse::<u32>().ok()?, word()?);
+    let is_day = day.len() == 5 && day.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+    let is_kernels = process == "0" && time.contains(':') && level.len() == 1 && "VDIWEFS".contains(level);
+    if !is_day || !is_kernels {
+        return None;
+    }
+    let padded = rest.split_once(": ").filter(|(tag, _)| tag.ends_with(' ') && !tag.trim_end().contains(' '));
+    Some(padded.map_or_else(|| rest.to_owned(), |(tag, text)| format!("{}: {text}", tag.trim_end())))
 }
 
 /// At most `max` bytes of `text`.
@@ -160,6 +186,7 @@ mod tests {
             "dmesg-1  | [  123.456789] nfs: server a OK",
             "[  123.456789@3] nfs: server a OK",
             r#"{"log":"[  123.456789] nfs: server a OK\n","stream":"stdout","time":"2025-11-24T03:02:01Z"}"#,
+            "[  123.456789@3]d nfs: server a OK",
             r#"{"priority":3,"sequence":1,"sec":123,"usec":456789,"msg":"nfs: server a OK"}"#,
         ] {
             let found = only(line);
@@ -190,6 +217,8 @@ mod tests {
             "1763953321.000001 node-7 kernel: nfs: server a OK",
             "[Mon Nov 24 03:02:01 2025] nfs: server a OK",
             "[Mon Nov 24 03:02:01 2025 <    0.000013>] nfs: server a OK",
+            "[Mo Nov 24 03:02:01 2025] nfs: server a OK",
+            "[lun. nov. 24 03:02:01 2025] nfs: server a OK",
             "[Nov24 03:02] nfs: server a OK",
             "[  +0.000013] nfs: server a OK",
             "[<    0.000013>] nfs: server a OK",
@@ -218,6 +247,8 @@ mod tests {
             ("[   T74] x y", "T74"),
             ("6,7,1000002,-,caller=T123;x y", "T123"),
             ("[    1.000002] [0: khungtaskd:  74] x y", "0: khungtaskd:  74"),
+            ("[    1.000002]  I[0:      swapper/0:    0] x y", "0:      swapper/0:    0"),
+            ("[    1.000002] c0     12 x y", "c0 12"),
             ("[    1.000002] .(2)[74:khungtaskd]x y", "74:khungtaskd"),
         ] {
             let found = only(line);
@@ -268,6 +299,24 @@ mod tests {
         ] {
             assert_eq!(Line::parse(line), [], "{line}");
         }
+    }
+
+    #[test]
+    fn logcat_pads_the_first_word() {
+        for line in [
+            "11-24 03:02:01.123     0     0 E nfs     : server a OK",
+            "11-24 03:02:01.123  root     0     0 E nfs     : server a OK",
+        ] {
+            assert_eq!(only(line).text, TEXT, "{line}");
+        }
+        let program = "11-24 03:02:01.123  1201  1207 E nfs     : server a OK";
+        assert!(Line::parse(program).iter().all(|found| found.text != TEXT));
+    }
+
+    #[test]
+    fn an_object_that_quotes_a_kernels_line_gives_no_message_of_it() {
+        let line = r#"{"level":"info","msg":"the log has [  123.456789] nfs: server a OK"}"#;
+        assert!(Line::parse(line).iter().all(|found| found.text != TEXT));
     }
 
     #[test]

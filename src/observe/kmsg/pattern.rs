@@ -4,7 +4,7 @@
 //! quotes a message does not fit.
 //!
 //! `{}` is any text, `{dev}` a device's name (what follows it in the gap is left out), `{disk}` a gap that is a device's name and
-//! nothing else, `{n}` a number, `$` at the end the message's end. Upper and lower case are the
+//! nothing else, `{ata}`, `{mmc}` and `{nbd}` such a name that begins with that word, `{n}` a number, `$` at the end the message's end. Upper and lower case are the
 //! same.
 
 /// What stood in a pattern's gaps.
@@ -42,6 +42,12 @@ impl Gaps {
             "disk" => {
                 let is_name = |c: char| c.is_ascii_alphanumeric() || "-_!".contains(c);
                 self.device = Some(gap.to_owned()).filter(|device| !device.is_empty() && device.chars().all(is_name));
+                self.device.as_ref().map(|_| ())
+            }
+            "ata" | "mmc" | "nbd" => {
+                let is_name = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+                self.device =
+                    Some(gap.to_owned()).filter(|device| device.starts_with(name) && device.chars().all(is_name));
                 self.device.as_ref().map(|_| ())
             }
             "n" => {
@@ -88,6 +94,7 @@ mod tests {
             ("thin: {dev}: switching", "thin: 253:2: switching pool", (dev("253:2"), None)),
             ("error (device {dev}) in", "error (device sda1: state EA) in x", (dev("sda1"), None)),
             ("{disk}: error", "dm-0: error", (dev("dm-0"), None)),
+            ("{ata}: disabled", "ata1.00: disabled", (dev("ata1.00"), None)),
             ("page on {dev}", "page on dm-0.", (dev("dm-0"), None)),
             ("block {n}", "block 0x12", (None, None)),
             ("abort$", "Abort", (None, None)),
@@ -104,6 +111,7 @@ mod tests {
             ("abort$", "abort it"),
             ("dev {dev}, x", "dev , x"),
             ("{disk}: a", "b c: a"),
+            ("{ata}: a", "data1: a"),
             ("ä", "a"),
         ] {
             assert_eq!(gaps(pattern, text), None, "{pattern}");

@@ -158,8 +158,31 @@ mod tests {
         ] {
             assert_eq!(fault(text), Some((kind, device.map(str::to_owned), sector)), "{text}");
         }
+        for (text, kind, device) in [
+            ("JBD2: journal transaction 5 on sda1-8 is corrupt.", StorageFault::Ext4Error, "sda1-8"),
+            ("ata1.00: exception Emask 0x0 SAct 0x0 SErr 0x0 action 0x6 frozen", Timeout, "ata1.00"),
+            ("device-mapper: multipath: 253:4: Failing path 8:16.", DeviceGone, "8:16"),
+            ("CIFS: VFS: \\\\192.0.2.7 has not responded in 180 seconds. Reconnecting...", Timeout, "\\\\192.0.2.7"),
+            ("mmcblk0: timed out sending r/w cmd command, card status 0x900", IoError, "mmcblk0"),
+        ] {
+            assert_eq!(fault(text), Some((kind, Some(device.to_owned()), None)), "{text}");
+        }
         assert_eq!(fault("sd 3:0:0:0: [sdc] tag#1 Result: hostbyte=0x00 driverbyte=DRIVER_OK"), None);
         assert_eq!(fault("app says: dm-3: writeback error on inode 131, offset 0, sector 8"), None);
+    }
+
+    #[test]
+    fn faults_that_a_tester_asks_for_and_options_are_no_faults() {
+        for text in [
+            "XFS (sda1): Injecting error (false) at file fs/xfs/xfs_buf.c, line 12, on filesystem \"sda1\"",
+            "XFS (sda1): reset fs: errortag",
+            "F2FS-fs (sda1): switch errors=panic",
+            "F2FS-fs (sda1) : inject read IO error in f2fs_read_end_io of bio_endio+0x1/0x2",
+            "BTRFS error (device sda1): superblock checksum type 9 is not known",
+            "BTRFS error (device sda1): unsupported checksum algorithm: 9",
+        ] {
+            assert_eq!(storage(text), None, "{text}");
+        }
     }
 
     #[test]
