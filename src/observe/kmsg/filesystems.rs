@@ -35,6 +35,9 @@ pub(super) const XFS: &[Rule] = &[
             "XFS ({dev}): {}shutting down",
             "XFS ({dev}): {}shut down",
             "XFS ({dev}): {}rectify the problem",
+            // Kernels before 2.6.39.
+            "Filesystem {}: {}shutting down filesystem: {dev}",
+            "xfs_force_shutdown({dev},",
         ],
     ),
     fault(
@@ -58,6 +61,8 @@ pub(super) const XFS: &[Rule] = &[
             "XFS ({dev}): {}ran out",
             "XFS ({dev}): {}depleted",
             "XFS: {}possible memory allocation deadlock",
+            "Filesystem \"{dev}\": xfs_{}error",
+            "I/O error in filesystem (\"{dev}\")",
             "XFS: Internal error",
             "XFS: Assertion failed",
         ],
@@ -163,6 +168,7 @@ pub(super) const JOURNAL: &[Rule] = &[
             "JBD2: {}unable",
             "JBD2: {}cannot",
             "JBD2: {}abort",
+            "JBD: {}error{} superblock for {dev}",
             "JBD: {}error",
             "JBD: {}corrupt",
             "JBD: {}fail",
@@ -237,6 +243,8 @@ pub(super) const OTHERS: &[Rule] = &[
         Fault::ReadOnly,
         &[
             "F2FS-fs ({dev}): Remounting filesystem read-only",
+            // ext3 before 2.6.33, without a device.
+            "Remounting filesystem read-only$",
             "FAT-fs ({dev}): Filesystem has been set read-only",
             "exFAT-fs ({dev}): Filesystem has been set read-only",
         ],

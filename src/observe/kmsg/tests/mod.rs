@@ -1,6 +1,7 @@
 //! The corpus (`tests/corpus/kmsg/NAME.txt` and what is to be found in it, `NAME.json`), and any bytes at all.
 
 mod carried;
+mod printed;
 
 use std::fs;
 use std::path::PathBuf;
