@@ -16,7 +16,7 @@ use std::time::Duration;
 use common::Mounted;
 use parking_lot::Mutex;
 use stunfs::internal::fs::CacheMode;
-use stunfs::internal::time::pause;
+use stunfs::internal::time::{Deadline, pause};
 
 /// fuser's log, and the names of the requests in it.
 #[derive(Clone, Default)]
@@ -34,12 +34,22 @@ impl Write for Log {
 }
 
 impl Log {
-    /// The requests since the last call, waiting for those that nobody waits for (RELEASE, FORGET). FORGET is left out:
-    /// it comes when the kernel likes.
+    /// The requests since the last call. FORGET is left out: it comes when the kernel likes.
     fn take(&self) -> Vec<String> {
         pause(Duration::from_millis(15));
         let text = String::from_utf8(std::mem::take(&mut *self.0.lock())).unwrap();
         text.lines().filter_map(request).filter(|name| !name.contains("FORGET")).collect()
+    }
+
+    /// As [`Log::take`], after a close: `close(2)` does not wait for RELEASE, so this does.
+    fn take_with_release(&self) -> Vec<String> {
+        let deadline = Deadline::after(Duration::from_secs(10));
+        while !String::from_utf8_lossy(&self.0.lock()).lines().any(|line| request(line).as_deref() == Some("RELEASE"))
+            && !deadline.passed()
+        {
+            pause(Duration::from_millis(1));
+        }
+        self.take()
     }
 }
 
@@ -77,39 +87,40 @@ const EXPECTED: [(&str, [&str; 3]); 16] = [
 fn costs(log: &Log, mounted: &Mounted) -> Vec<Vec<String>> {
     let path = mounted.path("file");
     let mut costs = Vec::new();
-    let mut note = || costs.push(log.take());
+    let note = |costs: &mut Vec<_>| costs.push(log.take());
+    let note_close = |costs: &mut Vec<_>| costs.push(log.take_with_release());
     let mut file = File::create(&path).unwrap();
-    note();
+    note(&mut costs);
     file.write_all(&[1; 4096]).unwrap();
-    note();
+    note(&mut costs);
     file.write_all(&[1; 4096]).unwrap();
-    note();
+    note(&mut costs);
     file.sync_all().unwrap();
-    note();
+    note(&mut costs);
     drop(file);
-    note();
+    note_close(&mut costs);
     fs::metadata(&path).unwrap();
-    note();
+    note(&mut costs);
     let mut file = File::open(&path).unwrap();
-    note();
+    note(&mut costs);
     file.read_exact(&mut [0; 4096]).unwrap();
-    note();
+    note(&mut costs);
     drop(file);
-    note();
+    note_close(&mut costs);
     let file = OpenOptions::new().write(true).open(&path).unwrap();
-    note();
+    note(&mut costs);
     file.write_all_at(&[2; 4096], 0).unwrap();
-    note();
+    note(&mut costs);
     drop(file);
-    note();
+    note_close(&mut costs);
     drop(OpenOptions::new().write(true).truncate(true).open(&path).unwrap());
-    note();
+    note_close(&mut costs);
     fs::rename(&path, mounted.path("renamed")).unwrap();
-    note();
+    note(&mut costs);
     fs::remove_file(mounted.path("renamed")).unwrap();
-    note();
+    note(&mut costs);
     fs::metadata(&path).unwrap_err();
-    note();
+    note(&mut costs);
     costs
 }
 
