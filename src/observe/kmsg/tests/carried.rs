@@ -68,6 +68,16 @@ fn consoles() -> Vec<Carrier> {
             |m| format!("2025-11-24T03:02:01,{:06}+00:00 {}", m.us % 1_000_000, m.text),
             |text| format!("2025-11-24T03:02:01,000001+00:00 app[12]: {text}"),
         ),
+        carrier(
+            "dmesg -T in German",
+            |m| format!("[Mo Nov 24 03:02:01 2025] {}", m.text),
+            |text| format!("[Mo Nov 24 03:02:01 2025] app[12]: {text}"),
+        ),
+        carrier(
+            "logcat",
+            |m| format!("11-24 03:02:01.123     0     0 W {} {}", stamp(m), m.text),
+            |text| format!("11-24 03:02:01.123  1201  1207 W app     : {text}"),
+        ),
         carrier("colours", |m| format!("\u{1b}[32m{} \u{1b}[0m\u{1b}[1m{}\u{1b}[0m", stamp(m), m.text), str::to_owned),
         carrier("a shell on the console", |m| format!("root@node-7:~# {} {}", stamp(m), m.text), str::to_owned),
         Carrier {
