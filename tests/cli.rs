@@ -325,3 +325,20 @@ fn regression_what_profiles_prints_is_a_valid_profile() {
         assert_eq!(resolved(file.to_str().unwrap()), resolved(name));
     }
 }
+
+/// `--daemon`, `--log` and `--pid-file` stood in no manual.
+#[test]
+fn regression_the_manuals_have_every_option_of_mount_and_write() {
+    for (command, manual) in
+        [("mount", include_str!("../docs/options.md")), ("write", include_str!("../docs/write.md"))]
+    {
+        let help = stdout(&run(&[command, "--help"]));
+        let words = help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+        let options: std::collections::BTreeSet<_> = words.filter_map(|word| word.strip_prefix("--")).collect();
+        assert!(options.len() > 8, "{options:?}");
+        for option in options.into_iter().filter(|option| *option != "help") {
+            let rows = [format!("| `{option}`"), format!("| `--{option}`"), format!("| `--{option} ")];
+            assert!(rows.iter().any(|row| manual.contains(row)), "the manual of '{command}' has no row for --{option}");
+        }
+    }
+}
