@@ -100,7 +100,8 @@ pub struct OptionSpec {
     pub option: Opt,
     /// Its name as on the command line; elsewhere `_` may stand for `-`.
     pub name: &'static str,
-    /// What stands for the value in help; empty for a flag.
+    /// What stands for the value in help; empty for a flag. Words in lower case with `|` between them are all that it takes, and
+    /// shells complete them.
     pub value: &'static str,
     /// How it takes its value.
     pub kind: ValueKind,
@@ -149,7 +150,7 @@ pub const OPTIONS: [OptionSpec; 40] = {
         row(Opt::Scope, "scope", "op|volume", Penalty, None, "Who waits: only who touches the grain, or every operation behind it [op]"),
         row(Opt::Pool, "pool", "SIZE", Pool, None, "Physical space; may be smaller than the virtual size [without limit]"),
         row(Opt::VirtualSize, "virtual-size", "SIZE", Pool, None, "Size that df shows [that of the backing's file system]"),
-        row(Opt::OnFull, "on-full", "POLICY", Pool, None, "When the pool is full: enospc, stun, or queue:60s (wait, then fail) [enospc]"),
+        row(Opt::OnFull, "on-full", "enospc|stun|queue:60s", Pool, None, "When the pool is full: fail, wait for space, or wait so long and then fail [enospc]"),
         row(Opt::LowWater, "low-water", "PCT", Pool, None, "Write an event when less than this share of the pool is free [10%]"),
         row(Opt::Thick, "thick", "", Pool, BOOKS, "Every grain is provisioned from the start: no penalty"),
         row(Opt::Cold, "cold", "", Pool, BOOKS, "Data already in the backing does not count as provisioned"),
