@@ -342,3 +342,20 @@ fn regression_the_manuals_have_every_option_of_mount_and_write() {
         }
     }
 }
+
+/// README's table had fewer rows than what the demo printed.
+#[test]
+fn regression_the_readme_shows_the_rows_that_the_demo_prints() {
+    let titles = |text: &str, row: fn(&str) -> Option<&str>| -> Vec<String> {
+        text.lines().filter_map(row).map(|title| title.trim_end().to_owned()).collect()
+    };
+    let demo = titles(include_str!("../demo/run.sh"), |line| {
+        line.trim_start().strip_prefix("row \"")?.split('"').next().filter(|title| !title.is_empty())
+    });
+    let readme = include_str!("../README.md");
+    let table = readme.split("What the demo prints").nth(1).unwrap().split("```").nth(1).unwrap();
+    // After the line with the language and the one with the volumes' names.
+    let table = table.lines().skip(2).collect::<Vec<_>>().join("\n");
+    let readme = titles(&table, |line| line.get(..44));
+    assert_eq!(readme, demo.iter().map(|title| title.replace("$backup_mib", "192")).collect::<Vec<_>>());
+}
