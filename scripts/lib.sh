@@ -6,10 +6,10 @@ set -euo pipefail
 export LC_ALL=C
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# shellcheck disable=SC2034 # used by those who source this
+# shellcheck disable=SC2034 # used by the scripts that source this
 target=${CARGO_TARGET_DIR:-$root/target}
 stunfs=${STUNFS:-$target/release/stunfs}
-# shellcheck disable=SC2034 # used by those who source this
+# shellcheck disable=SC2034 # used by the scripts that source this
 tools=$target/release/examples
 
 say() { printf '%s\n' "$*" >&2; }

@@ -144,7 +144,7 @@ fn every_option_refuses_bad_input_in_one_line() {
     }
 }
 
-/// clap took `-1` for an option ("unexpected argument '-1' found"), and nobody heard of lanes.
+/// clap took `-1` for an option ("unexpected argument '-1' found"), and the message did not name lanes.
 #[test]
 fn regression_a_negative_value_did_not_name_its_option() {
     for (option, value, parts) in [

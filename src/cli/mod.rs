@@ -32,7 +32,7 @@ A file system that imitates thin-provisioned storage.
 
 On a thin disk the first write to each new block waits: space has to be found, metadata
 updated, the block zeroed. In a burst of new data that is not milliseconds but many
-seconds, and what runs on top breaks in ways that nobody tests. stunfs makes a directory
+seconds, and what runs on top breaks in ways that no test covers. stunfs makes a directory
 behave like that: first writes wait as a real pool's do, rewrites and reads do not. Pools
 can run full, and the whole volume can be stunned, as hypervisors do.
 

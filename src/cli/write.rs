@@ -37,7 +37,7 @@ pub(crate) struct WriteArgs {
     /// fluentd, logger, churn, reader or backup
     #[arg(value_name = "WORKLOAD", hide_possible_values = true, value_parser = Suggested::new(WriterKind::ALL.map(WriterKind::name)).of::<WriterKind>())]
     kind: WriterKind,
-    /// An existing directory; files of an earlier run are gone on with
+    /// An existing directory; a run continues the files of an earlier one
     dir: PathBuf,
     /// How long
     #[arg(long = "for", value_name = "TIME", default_value = "30s", value_parser = parse_duration)]

@@ -113,7 +113,6 @@ impl ControlHandler for Fake {
             }
             Command::Resume {} => panic!("a bug in the volume"),
             Command::Release {} => self.release(),
-            Command::Discard {} => return Err(ControlRefusal::Unavailable("the volume is ending".into())),
             Command::Grow { pool } => {
                 Reply::Grow(GrowReply { pool: PoolUse { size_bytes: Some(pool.0), ..PoolUse::default() }, released: 3 })
             }
@@ -124,6 +123,8 @@ impl ControlHandler for Fake {
                 self.did("stop");
                 Reply::Stop(StopReply { stopping: true })
             }
+            // Discard, and every command that is added later.
+            _ => return Err(ControlRefusal::Unavailable("the volume is ending".into())),
         })
     }
     fn events(&self) -> EventLog {
@@ -398,7 +399,7 @@ fn events_are_streamed_from_where_one_wants() {
 }
 
 #[test]
-fn stop_lets_answers_out_but_waits_for_nobody_for_ever() {
+fn stop_lets_answers_out_but_waits_for_no_client_for_ever() {
     let mut setup = setup();
     let mut stream = setup.client().events(0, true).unwrap();
     let path = setup.server.path().to_owned();
@@ -432,7 +433,7 @@ fn the_socket_is_private_from_the_start_and_goes_away() {
     assert!(matches!(again, ControlError::Live(_)), "{again}");
     assert!(setup.is_well(), "the refused one did no harm");
 
-    // Somebody else's socket at our path is not ours to remove.
+    // Another process's socket at our path is not ours to remove.
     std::fs::remove_file(&path).unwrap();
     let other = UnixListener::bind(&path).unwrap();
     drop(setup.server);

@@ -53,7 +53,7 @@ impl DiskVolume<'_> {
         }
     }
 
-    /// Cuts the volume off from the kernel: whoever waits for it gets an error at once.
+    /// Cuts the volume off from the kernel: every waiting process gets an error at once.
     pub(super) fn cut_off(self) {
         let mounted = self.mounted_connection();
         // A number on record may be another mount's by now, unless the device still holds the volume's file open.

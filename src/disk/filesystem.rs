@@ -1,4 +1,4 @@
-//! The file system on the device: made, mounted, taken away again from whoever uses it.
+//! The file system on the device: made, mounted, taken away again from the processes that use it.
 //!
 //! Must not know: volumes, images. Invariant: no call outlasts the time that it is given, whatever the device does.
 
@@ -113,7 +113,7 @@ pub(super) fn mounts_of(number: u32) -> Vec<Mount> {
 /// What came of an unmount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UnmountResult {
-    /// Nobody used it.
+    /// No process used it.
     Clean,
     /// It was used; it is gone from the tree, and its users get errors.
     CutOff,

@@ -147,7 +147,7 @@ pub const OPTIONS: [OptionSpec; 40] = {
         row(Opt::Grain, "grain", "SIZE", Penalty, BOOKS, "Unit in which the pool provisions, a multiple of 4KiB [1MiB]"),
         row(Opt::FirstRead, "first-read", "LATENCY", Penalty, None,
             "Wait of the first read of a grain that was there at mount, as on lazily restored volumes [none]"),
-        row(Opt::Scope, "scope", "op|volume", Penalty, None, "Who waits: only who touches the grain, or every operation behind it [op]"),
+        row(Opt::Scope, "scope", "op|volume", Penalty, None, "What waits: only operations on the grain, or every operation behind them [op]"),
         row(Opt::Pool, "pool", "SIZE", Pool, None, "Physical space; may be smaller than the virtual size [without limit]"),
         row(Opt::VirtualSize, "virtual-size", "SIZE", Pool, None, "Size that df shows [that of the backing's file system]"),
         row(Opt::OnFull, "on-full", "enospc|stun|queue:60s", Pool, None, "When the pool is full: fail, wait for space, or wait so long and then fail [enospc]"),

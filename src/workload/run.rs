@@ -184,7 +184,7 @@ fn work(mut worker: Box<dyn Worker>, options: &WorkloadOptions, meter: &Meter, c
 /// Collects the threads that have ended; the others are left behind.
 fn join(options: &WorkloadOptions, threads: Vec<WriterThread>) -> Result<(), WorkloadError> {
     for thread in threads {
-        // It has said that it is at its end, or it hangs.
+        // The thread has reported its end, or it hangs.
         if thread.member().ended.is_some()
             && let Ok(Err(cause)) = thread.handle.join()
         {
