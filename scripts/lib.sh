@@ -56,7 +56,7 @@ is_gone() { ! kill -0 "$1" 2>/dev/null; }
 # The number of a FUSE mount's connection in /sys/fs/fuse/connections.
 fuse_connection() { awk -v at="$1" '$5 == at { split($3, device, ":"); print device[2] }' /proc/self/mountinfo; }
 
-# Ends a FUSE connection: everyone who waits in it gets an error.
+# Ends a FUSE connection: every process that waits in it gets an error.
 abort_connection() {
     local connection
     connection=$(fuse_connection "$1")

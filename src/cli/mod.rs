@@ -54,11 +54,11 @@ Examples:
 #[command(after_help = EXAMPLES, disable_help_subcommand = true, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     /// Mount a directory as a volume, until it is unmounted or signalled
     Mount(mount::MountArgs),
     /// Mount, run a command on the volume, unmount; the command's exit code
@@ -113,16 +113,16 @@ fn parse(argv: Vec<OsString>) -> anyhow::Result<Cli> {
 
 fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     match cli.command {
-        Command::Mount(args) => mount::run(&args),
-        Command::Run(args) => run::run(&args),
-        Command::Disk(args) => disk::run(&args),
-        Command::Write(args) => write::run(&args),
-        Command::Ctl(args) => ctl::run(&args),
-        Command::Profiles(args) => profiles::run(&args),
-        Command::Doctor(args) => doctor::run(&args),
-        Command::MountHelper { args } => helper::run(helper::MountCall::by_mount(args)),
-        Command::Completions(args) => generate::completions(&args),
-        Command::Man(args) => generate::man(&args),
+        CliCommand::Mount(args) => mount::run(&args),
+        CliCommand::Run(args) => run::run(&args),
+        CliCommand::Disk(args) => disk::run(&args),
+        CliCommand::Write(args) => write::run(&args),
+        CliCommand::Ctl(args) => ctl::run(&args),
+        CliCommand::Profiles(args) => profiles::run(&args),
+        CliCommand::Doctor(args) => doctor::run(&args),
+        CliCommand::MountHelper { args } => helper::run(helper::MountCall::by_mount(args)),
+        CliCommand::Completions(args) => generate::completions(&args),
+        CliCommand::Man(args) => generate::man(&args),
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use stunfs::internal::units::{ParseUnitError, parse_duration};
-use stunfs::internal::workload::{Progress, WorkloadOptions, WorkloadReport, WriterKind, run as run_workload};
+use stunfs::internal::workload::{WorkloadOptions, WorkloadProgress, WorkloadReport, WriterKind, run as run_workload};
 
 use super::exit::{FAILED, FINE};
 use super::output::{self, TextTable, count, micros};
@@ -120,7 +120,7 @@ fn options(args: &WriteArgs) -> WorkloadOptions {
     }
 }
 
-fn progress_line(progress: &Progress) -> String {
+fn progress_line(progress: &WorkloadProgress) -> String {
     let waiting = progress.waiting.as_ref().and_then(|wait| Some((wait, wait.op?)));
     // What is shorter is no wait that anybody would want to see.
     let waiting = waiting.filter(|(wait, _)| wait.for_us >= 100_000);

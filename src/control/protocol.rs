@@ -81,9 +81,9 @@ pub struct OperationCounters {
     pub held: u64,
     /// Operations that were refused for want of space.
     pub refused: u64,
-    /// Grains provisioned.
+    /// Grains that were provisioned.
     pub provisioned: u64,
-    /// Stuns.
+    /// Stuns that have begun.
     pub stuns: u64,
     /// Operations that the filter (`only`) was asked about; none without one.
     #[serde(default)]

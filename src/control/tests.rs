@@ -309,7 +309,7 @@ fn garbage_is_refused_and_half_requests_are_cut_off() {
     assert!(setup.exchange(head.as_bytes()).starts_with("HTTP/1.1 431"));
     let clock = Clock::start();
     assert_eq!(setup.exchange(b"GET /v1/sta"), "");
-    assert_eq!(setup.exchange(b""), "", "who says nothing is cut off, too");
+    assert_eq!(setup.exchange(b""), "", "a client that says nothing is cut off, too");
     let waited = Duration::from_nanos(clock.now().0);
     assert!(waited >= 2 * SHORT && waited < LONG, "{waited:?}");
     assert!(setup.is_well());

@@ -144,7 +144,7 @@ pub(super) fn unmount_from(mount: &Mount, grace: Duration, within: Duration) -> 
     UnmountResult::CutOff
 }
 
-/// Takes a mount out of the tree at once; who uses it keeps it.
+/// Takes a mount out of the tree at once; processes that use it keep it.
 pub(super) fn detach(place: &Path) {
     // It may be gone already.
     let _ = unmount(place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);

@@ -1,6 +1,6 @@
 //! Loop devices: attach a file, ask what is attached, detach. The room's only unsafe code: the ioctls that rustix lacks.
 //!
-//! Must not know: disks, records. Invariant: a device is detached only by who shows the [`Attached`] that says which
+//! Must not know: disks, records. Invariant: a device is detached only with the [`Attached`] that says which
 //! attachment is meant; the same device with another file on it is left alone.
 
 use std::fs::{File, OpenOptions};
@@ -60,9 +60,9 @@ impl Attached {
 pub(super) enum Holds {
     /// The file that was attached.
     Ours,
-    /// Nothing.
+    /// The device has no file.
     Nothing,
-    /// Something else.
+    /// The device has another file.
     Another,
 }
 

@@ -1,7 +1,7 @@
 //! What is on record of each disk of this machine: enough to take it down from another process, also after a crash.
 //!
 //! Must not know: how a disk is made. Invariant: a record is written before the step that it speaks of, as a whole or not
-//! at all; who changes a disk holds its lock.
+//! at all; a process that changes a disk holds its lock.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -55,7 +55,7 @@ pub struct DiskRecord {
     pub device: Option<Attached>,
     /// What was made for it, and goes if it never gets ready.
     pub(super) made: Made,
-    /// A temporary directory of who runs it: he removes it, unless he is killed.
+    /// A temporary directory of the program that runs it, which removes it unless it is killed.
     #[serde(default)]
     pub(super) scratch: Option<PathBuf>,
     /// It is usable.
@@ -137,7 +137,7 @@ pub(super) struct Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Still locked: who waits for this file sees that it is gone, and makes another.
+        // Still locked: a process that waits for this file sees that it is gone, and makes another.
         let _ = fs::remove_file(&self.path);
     }
 }

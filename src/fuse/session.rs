@@ -165,7 +165,7 @@ impl Session {
         kernel::abort(self.identity.connection)
     }
 
-    /// Unmounts within `within` and one second more: plainly if no process uses it, else lazily; who still uses it or stands
+    /// Unmounts within `within` and one second more: plainly if no process uses it, else lazily; a process that still uses it or stands
     /// still at the end of the time is cut off. Held operations must have been released before.
     ///
     /// An error says whether it is still in the mount table, or threads of the daemon hang in the backing.

@@ -16,7 +16,7 @@ pub(super) struct Disposition {
 impl Disposition {
     /// Takes the highest real-time signal that has its default disposition.
     ///
-    /// Two threads may do this at the same time: the exchange is atomic, and who finds another's handler puts it back.
+    /// Two threads may do this at the same time: the exchange is atomic, and a thread that finds another's handler puts it back.
     pub(super) fn of_an_unused_signal() -> io::Result<Self> {
         for signal in (libc::SIGRTMIN()..=libc::SIGRTMAX()).rev() {
             let former = exchange(signal, &do_nothing())?;

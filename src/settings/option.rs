@@ -64,11 +64,11 @@ pub enum ValueKind {
 pub enum Group {
     /// What a first write waits.
     Penalty,
-    /// Space.
+    /// How much space there is, and where data lies on it.
     Pool,
-    /// Everything stops.
+    /// When the whole volume stops.
     Stuns,
-    /// Who is hit, and how long.
+    /// Which operations are hit, and for how long.
     Limits,
     /// The file system.
     Mount,

@@ -72,7 +72,7 @@ pub(super) type Requests = Receiver<(Stop, String)>;
 pub(super) fn run(inner: &Inner, session: &Session, requests: &Requests) -> Result<Summary, VolumeError> {
     let (how, reason) = wait_for_reason(inner, session, requests);
     tracing::debug!("the volume ends: {reason}");
-    // First of all: who is frozen cannot close what it has open.
+    // First of all: a frozen process cannot close what it has open.
     inner.freezer.finish();
     if session.ending() == Some(Ending::Closed) && inner.engine.held_count() > 0 {
         // The connection was cut under held operations: no caller can be answered, and what was never acknowledged must
