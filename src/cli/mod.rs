@@ -149,6 +149,31 @@ mod tests {
         }
     }
 
+    /// Commands within a sentence or a table, such as README's recipes. Words in capitals stand for a value.
+    #[test]
+    fn commands_in_the_sentences_of_readme_and_docs_are_understood() {
+        const DOCS: [&str; 5] = [
+            include_str!("../../README.md"),
+            include_str!("../../docs/control.md"),
+            include_str!("../../docs/disk.md"),
+            include_str!("../../docs/freezing.md"),
+            include_str!("../../docs/write.md"),
+        ];
+        let spans = DOCS.iter().flat_map(|text| text.lines()).flat_map(|line| line.split('`').skip(1).step_by(2));
+        let is_whole = |span: &&str| !span.contains("...") && !span.contains('|') && !span.contains("CMD");
+        let words =
+            |text: &str| text.split_whitespace().map(|word| word.replace('\'', "").into()).collect::<Vec<OsString>>();
+        let commands = spans.clone().filter(|span| span.starts_with("stunfs ") && span.contains(" /")).filter(is_whole);
+        let options = DOCS[0].lines().filter(|line| line.starts_with("| ") && line.contains("| `--"));
+        let options = options.flat_map(|line| line.split('`').skip(1).step_by(2)).filter(|span| span.starts_with("--"));
+        let options = options.map(|span| format!("stunfs mount /b /m {}", span.replace(" ADDR", " :9464")));
+        let all: Vec<String> = commands.map(str::to_owned).chain(options).collect();
+        assert!(all.len() > 15, "{all:?}");
+        for command in all {
+            assert!(parse(words(&command)).is_ok(), "{command}");
+        }
+    }
+
     #[test]
     fn values_are_completed() {
         let command = command();

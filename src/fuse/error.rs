@@ -104,7 +104,7 @@ pub enum MountError {
     RequestTimeout {
         /// The kernel's limit.
         timeout: Duration,
-        /// Ours.
+        /// The longest hold that the options allow.
         max_hold: Duration,
     },
     /// Anything else that the kernel or `fusermount3` refuses.
