@@ -243,3 +243,28 @@ fn the_make_targets_that_documents_name_are_there() {
         }
     }
 }
+
+/// docs/measured.md still named a file that had been removed.
+#[test]
+fn regression_the_files_that_documents_name_are_there() {
+    let mut pages = documents();
+    pages.extend(["ARCHITECTURE.md".to_owned(), "CONTRIBUTING.md".to_owned()]);
+    let places = ["src/", "tests/", "docs/", "benches/", "scripts/", "demo/"];
+    let rooms: Vec<String> = fs::read_dir(root().join("src"))
+        .unwrap()
+        .map(|it| it.unwrap().file_name().into_string().unwrap() + "/")
+        .collect();
+    for page in pages {
+        let text = fs::read_to_string(root().join(&page)).unwrap();
+        for span in text.lines().flat_map(|line| line.split('`').skip(1).step_by(2)) {
+            let below_src = page == "ARCHITECTURE.md" && rooms.iter().any(|room| span.starts_with(room.as_str()));
+            let is_path = places.iter().any(|place| span.starts_with(place)) || below_src;
+            if is_path && !span.contains([' ', '*', '{']) && !span.contains("NAME") {
+                let path = if below_src { format!("src/{span}") } else { span.to_owned() };
+                let is_there =
+                    root().join(&path).exists() || Path::new(&path).extension().is_none() && span.contains("::");
+                assert!(is_there, "{page} names {span}, which is not there");
+            }
+        }
+    }
+}
