@@ -73,7 +73,7 @@ struct Walk {
 }
 
 impl Walk {
-    /// Goes on in `dir` up to the next directory in it; `None` after the last one.
+    /// Reads `dir` up to the next directory in it; `None` after the last one.
     fn next_dir(&mut self, dir: &mut DirStream, found: &mut impl FnMut(FoundFile)) -> Result<Option<OwnedFd>> {
         loop {
             let Some(entry) = dir.peek()? else { return Ok(None) };

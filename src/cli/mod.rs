@@ -44,7 +44,7 @@ Examples:
   stunfs run --profile vmware-thin -- sh -c 'tar cf $STUNFS_MOUNT/etc.tar /etc'
   stunfs mount /srv/data /mnt/thin --profile incident --pool 10GiB --daemon
   stunfs disk up /srv/thin --size 500GiB --mount /mnt/disk --profile vmware-thin
-  stunfs ctl /mnt/thin status     # who is held now, and until when
+  stunfs ctl /mnt/thin status     # which operations are held, and until when
   stunfs ctl /mnt/thin stun 30s   # everything on the volume stops for 30 s
   stunfs profiles                 # the storage that can be imitated
   stunfs doctor                   # can this machine run it, and how to mend it";
@@ -135,7 +135,7 @@ mod tests {
         std::iter::once(command).chain(command.get_subcommands().flat_map(all)).collect()
     }
 
-    /// Lines such as `stunfs ctl /mnt/thin status    who is held now` were no commands.
+    /// Lines such as `stunfs ctl /mnt/thin status    which operations are held` were no commands.
     #[test]
     fn regression_the_examples_in_help_and_man_pages_can_be_pasted() {
         let command = command();

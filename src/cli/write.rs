@@ -39,13 +39,13 @@ pub(crate) struct WriteArgs {
     kind: WriterKind,
     /// An existing directory; a run continues the files of an earlier one
     dir: PathBuf,
-    /// How long
+    /// How long to run
     #[arg(long = "for", value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     duration: Duration,
     /// Records (reads) per second and thread, such as 200/s, or 'max' [200/s; churn, reader, backup: 50/s]
     #[arg(long, value_name = "N/s", value_parser = parse_rate)]
     rate: Option<RecordRate>,
-    /// Stop after so many records per thread
+    /// Number of records after which each thread stops
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// Threads, each with files of its own
@@ -57,7 +57,7 @@ pub(crate) struct WriteArgs {
     /// What the records' contents follow from
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// At the end, wait so long for writers that hang
+    /// How long to wait at the end for writers that hang
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
     patience: Duration,
     /// Do not read back what was written
@@ -66,7 +66,7 @@ pub(crate) struct WriteArgs {
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
-    /// Do not tell progress on standard error
+    /// Write no progress to standard error
     #[arg(long, short)]
     quiet: bool,
 }

@@ -179,7 +179,7 @@ pub struct ArmReply {
 /// `POST /v1/resume`: the stun is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResumeReply {
-    /// Operations that went on.
+    /// Operations that were let go.
     pub released: u64,
 }
 
@@ -204,7 +204,7 @@ pub struct DiscardReply {
 pub struct GrowReply {
     /// The pool after that.
     pub pool: PoolUse,
-    /// Operations that had waited for space and went on.
+    /// Operations that had waited for space and were let go.
     pub released: u64,
 }
 

@@ -38,7 +38,7 @@ impl DiskVolume<'_> {
         self.0.process.is_some_and(super::system::ProcessId::is_running)
     }
 
-    /// Ends all injection: freezes are thawed, holds answered. Whether the volume goes on serving; one that is dead or
+    /// Ends all injection: freezes are thawed, holds answered. Whether the volume still serves requests; one that is dead or
     /// stands still does not.
     pub(super) fn release(self) -> bool {
         let stands_still = || self.0.process.is_some_and(super::system::ProcessId::is_stopped);

@@ -50,7 +50,7 @@ pub(crate) fn disable(device: BorrowedFd<'_>, root: BorrowedFd<'_>) -> io::Resul
             return Ok(());
         }
     }
-    Err(io::Error::other("the kernel goes on sending interrupts"))
+    Err(io::Error::other("the kernel still sends interrupts"))
 }
 
 struct Probe<'a> {

@@ -81,7 +81,7 @@ pub enum Visibility {
 pub enum Ending {
     /// The kernel closed the connection: unmounted or aborted.
     Closed,
-    /// The threads could not go on.
+    /// The threads that serve requests failed.
     Failed(String),
 }
 

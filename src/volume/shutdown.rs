@@ -21,7 +21,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// The same for a volume that is no longer where it was mounted.
 const ABSENT_TICK: Duration = Duration::from_secs(1);
 
-/// How long those who still use the volume may go on with it, detached, before the connection is cut.
+/// How long processes that still use the detached volume may continue before the connection is cut.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The same for a user in a hurry.
