@@ -39,7 +39,7 @@ echo
 echo "| round | without \`--events\` | with |"
 echo "|---|--:|--:|"
 for ((round = 1; round <= rounds; round++)); do
-    # Whoever comes first has no advantage.
+    # The first run has no advantage.
     if ((round % 2)); then order=(without with); else order=(with without); fi
     for arm in "${order[@]}"; do rate "$arm" >>"$work/rates.$arm"; done
     echo "| $round | $(tail -n 1 "$work/rates.without") | $(tail -n 1 "$work/rates.with") |"

@@ -29,7 +29,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 struct Options {
     /// A directory on the volume whose first writes wait long enough.
     dir: PathBuf,
-    /// A directory on a volume of the same make that holds nobody, to compare with.
+    /// A directory on a volume of the same make that holds nothing, to compare with.
     #[arg(long)]
     idle: PathBuf,
     /// Writers, each with a file of its own.
@@ -120,7 +120,7 @@ fn other_path(dir: &Path) -> PathBuf {
 struct Aligned([u8; BLOCK]);
 
 /// Every millisecond, on each of both volumes in turn: a stat that the kernel may not answer from its cache, a statfs, a
-/// read and a rewrite of a file that nobody else uses. In turn, so that both meet the same noise.
+/// read and a rewrite of a file that nothing else uses. In turn, so that both meet the same noise.
 fn measure_others(options: &Options, clock: &Clock) -> io::Result<()> {
     let mut arms = [Arm::open("idle", &options.idle)?, Arm::open("held", &options.dir)?];
     let end = clock.now() + Duration::from_secs(options.seconds);

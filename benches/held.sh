@@ -46,7 +46,7 @@ late() { holds "$1" 'map(.released_us - .due_us) | max / 1000'; }
 
 row() { echo "| $1 | $2 | $(value deadline "$3") | $(value release "$3") |"; }
 
-# The volume to compare with: of the same make, holding nobody.
+# The volume to compare with: of the same make, holding nothing.
 mkdir -p "$work"/{idle,idle.backing}
 dd if=/dev/zero of="$work/idle.backing/other" bs=1M count=64 status=none
 mount_stunfs "$work/idle.backing" "$work/idle" --threads 1 --grain 64MiB --first-write 1s --state none

@@ -4,7 +4,7 @@
 # is looked for, thin and thick. The file systems run beside each other; each counts the reports of its own threads only.
 # Needs root, loop devices, mkfs. Changes kernel.hung_task_* meanwhile, and puts them back. Prints a markdown table.
 #
-# On XFS nobody syncs: who does waits for the log himself. On ext4 fluentd syncs its chunks: without, its journal commits so
+# On XFS no program syncs: one that does waits for the log itself. On ext4 fluentd syncs its chunks: without, its journal commits so
 # seldom that 40 s hardly meet one that has to wait for space.
 #
 #   benches/pileup.sh       RUNS=10 THICK_RUNS=10 FS="xfs ext4" FOR=40s PILEUP_FLAGS=--raw

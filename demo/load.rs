@@ -2,7 +2,7 @@
 //! measures silence, and a check that nothing is lost.
 //!
 //! Must not know: stunfs's internals; it sees paths and pipes, as rsyslog and tar do. Invariant: every figure is measured
-//! by who suffers it.
+//! by the program that suffers it.
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};

@@ -191,7 +191,7 @@ explain() {
 The same programs wrote the same bytes to the same disk. Volume: ${profile[*]}.
 
 Thin: the first write to a grain waits for the pool, milliseconds each, but one after the other. A burst of new data queues, and \
-whoever only wants to append a line to a log queues behind it. Thick: all space is there already. Pre-warmed: the space was \
+a program that only appends a line to a log queues behind it. Thick: all space is there already. Pre-warmed: the space was \
 written and freed before, and is used again. Nothing is lost anywhere: a held write is late, not gone.
 
 If a write-heavy node looks like the first column, provision it thick, or warm it up before it goes into production.

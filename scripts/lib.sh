@@ -6,10 +6,10 @@ set -euo pipefail
 export LC_ALL=C
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# shellcheck disable=SC2034 # used by those who source this
+# shellcheck disable=SC2034 # used by the scripts that source this
 target=${CARGO_TARGET_DIR:-$root/target}
 stunfs=${STUNFS:-$target/release/stunfs}
-# shellcheck disable=SC2034 # used by those who source this
+# shellcheck disable=SC2034 # used by the scripts that source this
 tools=$target/release/examples
 
 say() { printf '%s\n' "$*" >&2; }
@@ -56,7 +56,7 @@ is_gone() { ! kill -0 "$1" 2>/dev/null; }
 # The number of a FUSE mount's connection in /sys/fs/fuse/connections.
 fuse_connection() { awk -v at="$1" '$5 == at { split($3, device, ":"); print device[2] }' /proc/self/mountinfo; }
 
-# Ends a FUSE connection: everyone who waits in it gets an error.
+# Ends a FUSE connection: every process that waits in it gets an error.
 abort_connection() {
     local connection
     connection=$(fuse_connection "$1")

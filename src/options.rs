@@ -30,7 +30,7 @@ pub enum LowLatency {
     /// While requests come in quick succession, where the process may (root).
     #[default]
     Auto,
-    /// Never.
+    /// The kernel is never asked.
     Off,
 }
 
@@ -54,7 +54,7 @@ pub struct FilterOptions {
     pub paths: Vec<String>,
     /// Command names (`/proc/PID/comm`).
     pub comms: Vec<String>,
-    /// Users.
+    /// User IDs of callers.
     pub uids: Vec<u32>,
 }
 

@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 pub struct SimTime(pub u64);
 
 impl SimTime {
-    /// The start.
+    /// The start of the clock.
     pub const ZERO: Self = Self(0);
-    /// Never.
+    /// A moment that never comes.
     pub const MAX: Self = Self(u64::MAX);
 
     /// `ms` milliseconds after the start.

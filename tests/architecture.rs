@@ -67,7 +67,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("tokio", &["control", "src/freeze/docker.rs"]),
     ("bollard", &["src/freeze/docker.rs"]),
     ("anyhow", &["cli", "main"]),
-    // These panic when nobody reads standard error any more.
+    // These panic when the reader of standard error has gone.
     ("eprint", &[]),
     ("eprintln", &[]),
 ];

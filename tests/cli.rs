@@ -144,7 +144,7 @@ fn every_option_refuses_bad_input_in_one_line() {
     }
 }
 
-/// clap took `-1` for an option ("unexpected argument '-1' found"), and nobody heard of lanes.
+/// clap took `-1` for an option ("unexpected argument '-1' found"), and the message did not name lanes.
 #[test]
 fn regression_a_negative_value_did_not_name_its_option() {
     for (option, value, parts) in [
@@ -324,4 +324,38 @@ fn regression_what_profiles_prints_is_a_valid_profile() {
         };
         assert_eq!(resolved(file.to_str().unwrap()), resolved(name));
     }
+}
+
+/// `--daemon`, `--log` and `--pid-file` stood in no manual.
+#[test]
+fn regression_the_manuals_have_every_option_of_mount_and_write() {
+    for (command, manual) in
+        [("mount", include_str!("../docs/options.md")), ("write", include_str!("../docs/write.md"))]
+    {
+        let help = stdout(&run(&[command, "--help"]));
+        let words = help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+        let options: std::collections::BTreeSet<_> = words.filter_map(|word| word.strip_prefix("--")).collect();
+        assert!(options.len() > 8, "{options:?}");
+        for option in options.into_iter().filter(|option| *option != "help") {
+            let rows = [format!("| `{option}`"), format!("| `--{option}`"), format!("| `--{option} ")];
+            assert!(rows.iter().any(|row| manual.contains(row)), "the manual of '{command}' has no row for --{option}");
+        }
+    }
+}
+
+/// README's table had fewer rows than what the demo printed.
+#[test]
+fn regression_the_readme_shows_the_rows_that_the_demo_prints() {
+    let titles = |text: &str, row: fn(&str) -> Option<&str>| -> Vec<String> {
+        text.lines().filter_map(row).map(|title| title.trim_end().to_owned()).collect()
+    };
+    let demo = titles(include_str!("../demo/run.sh"), |line| {
+        line.trim_start().strip_prefix("row \"")?.split('"').next().filter(|title| !title.is_empty())
+    });
+    let readme = include_str!("../README.md");
+    let table = readme.split("What the demo prints").nth(1).unwrap().split("```").nth(1).unwrap();
+    // After the line with the language and the one with the volumes' names.
+    let table = table.lines().skip(2).collect::<Vec<_>>().join("\n");
+    let readme = titles(&table, |line| line.get(..44));
+    assert_eq!(readme, demo.iter().map(|title| title.replace("$backup_mib", "192")).collect::<Vec<_>>());
 }

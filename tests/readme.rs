@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 use stunfs::Volume;
 
-fn a_stalled_chunk_stalls_nobody_else() -> Result<(), Box<dyn std::error::Error>> {
+fn a_stalled_chunk_stalls_nothing_else() -> Result<(), Box<dyn std::error::Error>> {
     let volume = Volume::builder().first_write("10s".parse()?).mount()?;
     let path = volume.path().join("chunk");
     let writer = std::thread::spawn(move || std::fs::write(path, b"new data"));
@@ -19,7 +19,7 @@ fn a_stalled_chunk_stalls_nobody_else() -> Result<(), Box<dyn std::error::Error>
 #[test]
 fn the_example_runs() {
     common::need_fuse!();
-    a_stalled_chunk_stalls_nobody_else().unwrap();
+    a_stalled_chunk_stalls_nothing_else().unwrap();
 }
 
 #[test]

@@ -64,7 +64,7 @@ fn open_files_do_not_keep_it_from_going() {
 }
 
 #[test]
-fn an_unmount_by_somebody_else_is_noticed() {
+fn an_unmount_by_another_process_is_noticed() {
     let Some(mounted) = Mounted::new(CacheMode::Through, 2) else { return };
     let tool = if rustix::process::getuid().is_root() { ["umount", "-i"] } else { ["fusermount3", "-u"] };
     let unmounted = Command::new(tool[0]).args([tool[1].as_ref(), mounted.session.mountpoint().as_os_str()]).status();

@@ -65,7 +65,7 @@ impl DirStream {
         parse(&self.buffer[self.at..self.filled]).map(|(entry, _)| Some(entry))
     }
 
-    /// Goes on behind the entry that [`DirStream::peek`] showed.
+    /// Moves past the entry that [`DirStream::peek`] showed.
     pub fn advance(&mut self) {
         if let Ok((entry, len)) = parse(&self.buffer[self.at..self.filled]) {
             self.position = entry.next;

@@ -98,7 +98,7 @@ fn open_raw(mount: BorrowedFd<'_>, raw: &mut Raw) -> Result<OwnedFd> {
     if fd < 0 {
         return Err(last_error());
     }
-    // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
+    // SAFETY: the kernel has just given us this descriptor; nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -124,7 +124,7 @@ impl Object {
                 return Ok(names);
             }
             match self.list_xattr_into(&mut names) {
-                // Somebody added one between the two calls.
+                // Another process added one between the two calls.
                 Err(Errno::RANGE) => {}
                 Err(error) => return Err(error),
                 Ok(len) => {

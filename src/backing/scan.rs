@@ -16,9 +16,9 @@ use super::{DirStream, Errno, Result};
 /// A regular file that the walk came across.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FoundFile {
-    /// Device.
+    /// Number of the device that the file is on.
     pub dev: u64,
-    /// Inode.
+    /// Number of the inode on that device.
     pub ino: u64,
     /// Bytes of data at most: what is allocated, and no more than the size.
     pub data_bytes: u64,
@@ -73,7 +73,7 @@ struct Walk {
 }
 
 impl Walk {
-    /// Goes on in `dir` up to the next directory in it; `None` at its end.
+    /// Reads `dir` up to the next directory in it; `None` after the last one.
     fn next_dir(&mut self, dir: &mut DirStream, found: &mut impl FnMut(FoundFile)) -> Result<Option<OwnedFd>> {
         loop {
             let Some(entry) = dir.peek()? else { return Ok(None) };

@@ -58,7 +58,7 @@ enum CtlAction {
         /// For how long [until resume, at most --max-hold]
         #[arg(value_name = "TIME", value_parser = parse_duration)]
         duration: Option<Duration>,
-        /// Wait so long for operations that began before the stun, and say how many still run
+        /// How long to wait for operations that began before the stun; then say how many still run
         #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
         settle: Duration,
     },
@@ -76,16 +76,16 @@ enum CtlAction {
     },
     /// Wait until the volume holds at least N operations; exit code 1 if it does not
     WaitHeld {
-        /// So many operations
+        /// Number of operations
         #[arg(value_name = "N")]
         count: u64,
-        /// Wait at most so long
+        /// How long to wait at most
         #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
         within: Duration,
     },
     /// Print events
     Events {
-        /// Go on with what comes, until the volume ends
+        /// Print new events too, until the volume ends
         #[arg(long, short)]
         follow: bool,
         /// Begin after the event of this number

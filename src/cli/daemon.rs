@@ -26,7 +26,7 @@ pub(crate) struct Daemon<'a> {
 
 /// What the user is told once a volume is usable.
 #[derive(Debug)]
-pub(crate) struct Lines {
+pub(crate) struct ReadyLines {
     pub(crate) notes: Vec<String>,
     pub(crate) ready: String,
     pub(crate) how_to_end: String,
@@ -107,7 +107,7 @@ pub(crate) fn detach() -> anyhow::Result<()> {
 }
 
 /// In the daemon: the volume is usable; from here on standard output leads nowhere.
-pub(crate) fn report_ready(lines: &Lines) -> anyhow::Result<()> {
+pub(crate) fn report_ready(lines: &ReadyLines) -> anyhow::Result<()> {
     report(&DaemonReport::Ready(Ready { notes: lines.notes.clone(), ready: lines.ready.clone() }))?;
     let nowhere = File::options().write(true).open("/dev/null").context("cannot open /dev/null")?;
     rustix::stdio::dup2_stdout(nowhere).context("cannot close standard output")

@@ -25,7 +25,7 @@ const STATUS_LIMIT: Duration = Duration::from_secs(3);
 const EXAMPLES: &str = "\
 Examples:
   stunfs disk up /srv/thin --size 500GiB --fs xfs --mount /mnt/thin --profile vmware-thin
-  stunfs ctl /mnt/thin status    # who is held now, and until when
+  stunfs ctl /mnt/thin status    # which operations are held, and until when
   fstrim /mnt/thin               # hands free grains back to the pool
   stunfs disk down /mnt/thin     # also in the middle of a stall
   stunfs disk list               # all disks of this machine, and what is wrong with them

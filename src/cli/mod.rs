@@ -32,7 +32,7 @@ A file system that imitates thin-provisioned storage.
 
 On a thin disk the first write to each new block waits: space has to be found, metadata
 updated, the block zeroed. In a burst of new data that is not milliseconds but many
-seconds, and what runs on top breaks in ways that nobody tests. stunfs makes a directory
+seconds, and what runs on top breaks in ways that no test covers. stunfs makes a directory
 behave like that: first writes wait as a real pool's do, rewrites and reads do not. Pools
 can run full, and the whole volume can be stunned, as hypervisors do.
 
@@ -44,7 +44,7 @@ Examples:
   stunfs run --profile vmware-thin -- sh -c 'tar cf $STUNFS_MOUNT/etc.tar /etc'
   stunfs mount /srv/data /mnt/thin --profile incident --pool 10GiB --daemon
   stunfs disk up /srv/thin --size 500GiB --mount /mnt/disk --profile vmware-thin
-  stunfs ctl /mnt/thin status     # who is held now, and until when
+  stunfs ctl /mnt/thin status     # which operations are held, and until when
   stunfs ctl /mnt/thin stun 30s   # everything on the volume stops for 30 s
   stunfs profiles                 # the storage that can be imitated
   stunfs doctor                   # can this machine run it, and how to mend it";
@@ -54,11 +54,11 @@ Examples:
 #[command(after_help = EXAMPLES, disable_help_subcommand = true, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     /// Mount a directory as a volume, until it is unmounted or signalled
     Mount(mount::MountArgs),
     /// Mount, run a command on the volume, unmount; the command's exit code
@@ -113,16 +113,16 @@ fn parse(argv: Vec<OsString>) -> anyhow::Result<Cli> {
 
 fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     match cli.command {
-        Command::Mount(args) => mount::run(&args),
-        Command::Run(args) => run::run(&args),
-        Command::Disk(args) => disk::run(&args),
-        Command::Write(args) => write::run(&args),
-        Command::Ctl(args) => ctl::run(&args),
-        Command::Profiles(args) => profiles::run(&args),
-        Command::Doctor(args) => doctor::run(&args),
-        Command::MountHelper { args } => helper::run(helper::MountCall::by_mount(args)),
-        Command::Completions(args) => generate::completions(&args),
-        Command::Man(args) => generate::man(&args),
+        CliCommand::Mount(args) => mount::run(&args),
+        CliCommand::Run(args) => run::run(&args),
+        CliCommand::Disk(args) => disk::run(&args),
+        CliCommand::Write(args) => write::run(&args),
+        CliCommand::Ctl(args) => ctl::run(&args),
+        CliCommand::Profiles(args) => profiles::run(&args),
+        CliCommand::Doctor(args) => doctor::run(&args),
+        CliCommand::MountHelper { args } => helper::run(helper::MountCall::by_mount(args)),
+        CliCommand::Completions(args) => generate::completions(&args),
+        CliCommand::Man(args) => generate::man(&args),
     }
 }
 
@@ -135,7 +135,7 @@ mod tests {
         std::iter::once(command).chain(command.get_subcommands().flat_map(all)).collect()
     }
 
-    /// Lines such as `stunfs ctl /mnt/thin status    who is held now` were no commands.
+    /// Lines such as `stunfs ctl /mnt/thin status    which operations are held` were no commands.
     #[test]
     fn regression_the_examples_in_help_and_man_pages_can_be_pasted() {
         let command = command();
@@ -146,6 +146,31 @@ mod tests {
         for example in examples {
             let words = example.split(" #").next().unwrap_or_default().split_whitespace().map(OsString::from);
             assert!(parse(words.collect()).is_ok(), "{example}");
+        }
+    }
+
+    /// Commands within a sentence or a table, such as README's recipes. Words in capitals stand for a value.
+    #[test]
+    fn commands_in_the_sentences_of_readme_and_docs_are_understood() {
+        const DOCS: [&str; 5] = [
+            include_str!("../../README.md"),
+            include_str!("../../docs/control.md"),
+            include_str!("../../docs/disk.md"),
+            include_str!("../../docs/freezing.md"),
+            include_str!("../../docs/write.md"),
+        ];
+        let spans = DOCS.iter().flat_map(|text| text.lines()).flat_map(|line| line.split('`').skip(1).step_by(2));
+        let is_whole = |span: &&str| !span.contains("...") && !span.contains('|') && !span.contains("CMD");
+        let words =
+            |text: &str| text.split_whitespace().map(|word| word.replace('\'', "").into()).collect::<Vec<OsString>>();
+        let commands = spans.clone().filter(|span| span.starts_with("stunfs ") && span.contains(" /")).filter(is_whole);
+        let options = DOCS[0].lines().filter(|line| line.starts_with("| ") && line.contains("| `--"));
+        let options = options.flat_map(|line| line.split('`').skip(1).step_by(2)).filter(|span| span.starts_with("--"));
+        let options = options.map(|span| format!("stunfs mount /b /m {}", span.replace(" ADDR", " :9464")));
+        let all: Vec<String> = commands.map(str::to_owned).chain(options).collect();
+        assert!(all.len() > 15, "{all:?}");
+        for command in all {
+            assert!(parse(words(&command)).is_ok(), "{command}");
         }
     }
 

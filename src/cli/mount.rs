@@ -13,7 +13,7 @@ use signal_hook::consts::SIGINT;
 use stunfs::internal::settings::{Opt, Settings};
 use stunfs::internal::volume::{Panics, Stop, Stopper, Volume, VolumeOptions};
 
-use super::daemon::{self, Daemon, Lines};
+use super::daemon::{self, Daemon, ReadyLines};
 use super::exit::{FINE, SOFTWARE};
 use super::signals::Signals;
 use super::volume_args::{self, VolumeArgs};
@@ -94,7 +94,7 @@ fn serve_detached(args: &MountArgs) -> anyhow::Result<u8> {
 fn serve(
     options: VolumeOptions,
     pid_file: Option<&Path>,
-    tell: impl FnOnce(&Lines) -> anyhow::Result<()>,
+    tell: impl FnOnce(&ReadyLines) -> anyhow::Result<()>,
 ) -> anyhow::Result<u8> {
     let signals = Signals::catch()?;
     let (backing, seed) = (options.backing.clone(), options.model.seed);
@@ -112,13 +112,13 @@ fn serve(
     Ok(if panics.seen() { SOFTWARE } else { FINE })
 }
 
-fn lines(volume: &Volume, backing: &Path, seed: u64) -> Lines {
+fn lines(volume: &Volume, backing: &Path, seed: u64) -> ReadyLines {
     let mountpoint = volume.mountpoint().display();
     let control = match volume.control_socket() {
         Some(socket) => format!("control {}", socket.display()),
         None => "no control socket".to_owned(),
     };
-    Lines {
+    ReadyLines {
         notes: volume.notices().to_vec(),
         ready: format!("{} is mounted on {mountpoint}, {control}, seed {seed}", backing.display()),
         how_to_end: format!("to end it: Ctrl-C, or umount {mountpoint}"),

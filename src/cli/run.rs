@@ -188,7 +188,7 @@ impl CommandProcess {
     }
 }
 
-/// A signal goes on to the command, and all injection ends: a command that waits for storage could not end itself.
+/// A signal is passed to the command, and all injection ends: a command that waits for storage could not end itself.
 fn pass_on(target: CommandProcess, stopper: Stopper) -> impl FnMut(i32, u32) + Send + 'static {
     // The terminal sends its Ctrl-C to the whole foreground group.
     let from_terminal = std::io::stdin().is_terminal();

@@ -26,7 +26,7 @@ const SIGPWR: i32 = 30;
 /// The real-time signals, except the last, which the mount uses for a moment. (The C library keeps those below for itself.)
 const REAL_TIME: RangeInclusive<i32> = if cfg!(target_env = "musl") { 35..=63 } else { 34..=63 };
 
-/// The signals are caught; nobody serves them yet.
+/// The signals are caught; no thread serves them yet.
 #[derive(Debug)]
 pub(crate) struct Signals {
     caught: Caught,
@@ -87,8 +87,8 @@ pub(crate) fn start_afresh() -> anyhow::Result<()> {
 
 /// A handler that does nothing, and not "ignore", which programs that this one starts would inherit.
 fn do_nothing_on(signal: i32) -> anyhow::Result<()> {
-    let nobody_looks = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(signal, nobody_looks).map(|_| ()).context("cannot catch signals")
+    let unread = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal, unread).map(|_| ()).context("cannot catch signals")
 }
 
 /// Whether this process was started with `signal` ignored.

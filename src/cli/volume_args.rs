@@ -44,7 +44,7 @@ impl Args for VolumeArgs {
 
 fn argument(spec: &OptionSpec) -> Arg {
     let argument = Arg::new(spec.name).long(spec.name).help(spec.help).help_heading(spec.group.heading());
-    let argument = match words(spec.option) {
+    let argument = match words(spec) {
         Some(words) => argument.value_parser(words).hide_possible_values(true),
         None => argument,
     };
@@ -57,18 +57,13 @@ fn argument(spec: &OptionSpec) -> Arg {
     }
 }
 
-/// The words that a shell completes; what else is allowed, and whether a word is, the settings say.
-fn words(option: Opt) -> Option<Suggested> {
-    Some(match option {
-        Opt::Profile => Suggested::new(profiles::names()),
-        Opt::OnFull => Suggested::new(["enospc", "stun", "queue:60s"]),
-        Opt::Scope => Suggested::new(["op", "volume"]),
-        Opt::Placement => Suggested::new(["packed", "direct"]),
-        Opt::Cache => Suggested::new(["through", "back", "direct"]),
-        Opt::Fallocate => Suggested::new(["ignores", "provisions"]),
-        Opt::LowLatency => Suggested::new(["auto", "off"]),
-        _ => return None,
-    })
+/// The words that a shell completes: the table's, if it lists them all as the value (`op|volume`), or the profiles' names.
+fn words(spec: &OptionSpec) -> Option<Suggested> {
+    if spec.option == Opt::Profile {
+        return Some(Suggested::new(profiles::names()));
+    }
+    let lists_words = spec.value.contains('|') && !spec.value.contains(|c: char| c.is_ascii_uppercase());
+    lists_words.then(|| Suggested::new(spec.value.split('|')))
 }
 
 /// `--lanes -1` as `--lanes=-1`: a wrong value of `lanes`, where clap would see an option `-1`.

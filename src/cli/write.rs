@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use stunfs::internal::units::{ParseUnitError, parse_duration};
-use stunfs::internal::workload::{Progress, WorkloadOptions, WorkloadReport, WriterKind, run as run_workload};
+use stunfs::internal::workload::{WorkloadOptions, WorkloadProgress, WorkloadReport, WriterKind, run as run_workload};
 
 use super::exit::{FAILED, FINE};
 use super::output::{self, TextTable, count, micros};
@@ -37,15 +37,15 @@ pub(crate) struct WriteArgs {
     /// fluentd, logger, churn, reader or backup
     #[arg(value_name = "WORKLOAD", hide_possible_values = true, value_parser = Suggested::new(WriterKind::ALL.map(WriterKind::name)).of::<WriterKind>())]
     kind: WriterKind,
-    /// An existing directory; files of an earlier run are gone on with
+    /// An existing directory; a run continues the files of an earlier one
     dir: PathBuf,
-    /// How long
+    /// How long to run
     #[arg(long = "for", value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     duration: Duration,
     /// Records (reads) per second and thread, such as 200/s, or 'max' [200/s; churn, reader, backup: 50/s]
     #[arg(long, value_name = "N/s", value_parser = parse_rate)]
     rate: Option<RecordRate>,
-    /// Stop after so many records per thread
+    /// Number of records after which each thread stops
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// Threads, each with files of its own
@@ -57,7 +57,7 @@ pub(crate) struct WriteArgs {
     /// What the records' contents follow from
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// At the end, wait so long for writers that hang
+    /// How long to wait at the end for writers that hang
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
     patience: Duration,
     /// Do not read back what was written
@@ -66,7 +66,7 @@ pub(crate) struct WriteArgs {
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
-    /// Do not tell progress on standard error
+    /// Write no progress to standard error
     #[arg(long, short)]
     quiet: bool,
 }
@@ -120,7 +120,7 @@ fn options(args: &WriteArgs) -> WorkloadOptions {
     }
 }
 
-fn progress_line(progress: &Progress) -> String {
+fn progress_line(progress: &WorkloadProgress) -> String {
     let waiting = progress.waiting.as_ref().and_then(|wait| Some((wait, wait.op?)));
     // What is shorter is no wait that anybody would want to see.
     let waiting = waiting.filter(|(wait, _)| wait.for_us >= 100_000);

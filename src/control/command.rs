@@ -68,9 +68,9 @@ pub enum Command {
         #[serde(serialize_with = "write_size", deserialize_with = "read_pool")]
         pool: Bytes,
     },
-    /// Waits until the volume holds at least so many operations.
+    /// Waits until the volume holds at least `count` operations.
     WaitHeld {
-        /// So many.
+        /// The number of held operations to wait for.
         count: u64,
         /// How long the command waits at most.
         #[serde(default = "wait_held", skip_serializing_if = "is_wait_held")]

@@ -81,9 +81,9 @@ pub struct OperationCounters {
     pub held: u64,
     /// Operations that were refused for want of space.
     pub refused: u64,
-    /// Grains provisioned.
+    /// Grains that were provisioned.
     pub provisioned: u64,
-    /// Stuns.
+    /// Stuns that have begun.
     pub stuns: u64,
     /// Operations that the filter (`only`) was asked about; none without one.
     #[serde(default)]
@@ -179,7 +179,7 @@ pub struct ArmReply {
 /// `POST /v1/resume`: the stun is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResumeReply {
-    /// Operations that went on.
+    /// Operations that were let go.
     pub released: u64,
 }
 
@@ -204,7 +204,7 @@ pub struct DiscardReply {
 pub struct GrowReply {
     /// The pool after that.
     pub pool: PoolUse,
-    /// Operations that had waited for space and went on.
+    /// Operations that had waited for space and were let go.
     pub released: u64,
 }
 

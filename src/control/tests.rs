@@ -113,7 +113,6 @@ impl ControlHandler for Fake {
             }
             Command::Resume {} => panic!("a bug in the volume"),
             Command::Release {} => self.release(),
-            Command::Discard {} => return Err(ControlRefusal::Unavailable("the volume is ending".into())),
             Command::Grow { pool } => {
                 Reply::Grow(GrowReply { pool: PoolUse { size_bytes: Some(pool.0), ..PoolUse::default() }, released: 3 })
             }
@@ -124,6 +123,8 @@ impl ControlHandler for Fake {
                 self.did("stop");
                 Reply::Stop(StopReply { stopping: true })
             }
+            // Discard, and every command that is added later.
+            _ => return Err(ControlRefusal::Unavailable("the volume is ending".into())),
         })
     }
     fn events(&self) -> EventLog {
@@ -308,7 +309,7 @@ fn garbage_is_refused_and_half_requests_are_cut_off() {
     assert!(setup.exchange(head.as_bytes()).starts_with("HTTP/1.1 431"));
     let clock = Clock::start();
     assert_eq!(setup.exchange(b"GET /v1/sta"), "");
-    assert_eq!(setup.exchange(b""), "", "who says nothing is cut off, too");
+    assert_eq!(setup.exchange(b""), "", "a client that says nothing is cut off, too");
     let waited = Duration::from_nanos(clock.now().0);
     assert!(waited >= 2 * SHORT && waited < LONG, "{waited:?}");
     assert!(setup.is_well());
@@ -398,7 +399,7 @@ fn events_are_streamed_from_where_one_wants() {
 }
 
 #[test]
-fn stop_lets_answers_out_but_waits_for_nobody_for_ever() {
+fn stop_lets_answers_out_but_waits_for_no_client_for_ever() {
     let mut setup = setup();
     let mut stream = setup.client().events(0, true).unwrap();
     let path = setup.server.path().to_owned();
@@ -432,7 +433,7 @@ fn the_socket_is_private_from_the_start_and_goes_away() {
     assert!(matches!(again, ControlError::Live(_)), "{again}");
     assert!(setup.is_well(), "the refused one did no harm");
 
-    // Somebody else's socket at our path is not ours to remove.
+    // Another process's socket at our path is not ours to remove.
     std::fs::remove_file(&path).unwrap();
     let other = UnixListener::bind(&path).unwrap();
     drop(setup.server);

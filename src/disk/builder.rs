@@ -34,7 +34,7 @@ pub struct Disk {
 }
 
 impl VolumeBuilder {
-    /// Goes on to describe a disk on the volume: an image of `size` with a file system. The volume's placement will be
+    /// Describes a disk on the volume: an image of `size` with a file system. The volume's placement will be
     /// direct; it is armed, unless [`VolumeBuilder::disarmed`] says otherwise, only when the disk is usable.
     pub fn disk(self, fs: FsKind, size: Bytes) -> DiskBuilder {
         DiskBuilder { volume: self, place: None, spec: DiskSpec { fs, size: Some(size), ..DiskSpec::default() } }

@@ -38,7 +38,7 @@ impl DiskVolume<'_> {
         self.0.process.is_some_and(super::system::ProcessId::is_running)
     }
 
-    /// Ends all injection: freezes are thawed, holds answered. Whether the volume goes on serving; one that is dead or
+    /// Ends all injection: freezes are thawed, holds answered. Whether the volume still serves requests; one that is dead or
     /// stands still does not.
     pub(super) fn release(self) -> bool {
         let stands_still = || self.0.process.is_some_and(super::system::ProcessId::is_stopped);
@@ -53,7 +53,7 @@ impl DiskVolume<'_> {
         }
     }
 
-    /// Cuts the volume off from the kernel: whoever waits for it gets an error at once.
+    /// Cuts the volume off from the kernel: every waiting process gets an error at once.
     pub(super) fn cut_off(self) {
         let mounted = self.mounted_connection();
         // A number on record may be another mount's by now, unless the device still holds the volume's file open.

@@ -99,7 +99,7 @@ fn remove_made_image(record: &DiskRecord) {
 
     let is_it = |found: fs::Metadata| match record.made.image {
         Some(inode) => found.ino() == inode,
-        // Whoever made it was killed before he could take its inode down: nothing is in it.
+        // The process that made it was killed before it could record the inode: nothing is in it.
         None => record.made.new_image && found.blocks() == 0 && (found.len() == 0 || found.len() == record.size.0),
     };
     if fs::symlink_metadata(&record.image).is_ok_and(is_it) {

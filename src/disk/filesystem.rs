@@ -1,4 +1,4 @@
-//! The file system on the device: made, mounted, taken away again from whoever uses it.
+//! The file system on the device: made, mounted, taken away again from the processes that use it.
 //!
 //! Must not know: volumes, images. Invariant: no call outlasts the time that it is given, whatever the device does.
 
@@ -113,7 +113,7 @@ pub(super) fn mounts_of(number: u32) -> Vec<Mount> {
 /// What came of an unmount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UnmountResult {
-    /// Nobody used it.
+    /// No process used it.
     Clean,
     /// It was used; it is gone from the tree, and its users get errors.
     CutOff,
@@ -144,7 +144,7 @@ pub(super) fn unmount_from(mount: &Mount, grace: Duration, within: Duration) -> 
     UnmountResult::CutOff
 }
 
-/// Takes a mount out of the tree at once; who uses it keeps it.
+/// Takes a mount out of the tree at once; processes that use it keep it.
 pub(super) fn detach(place: &Path) {
     // It may be gone already.
     let _ = unmount(place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);

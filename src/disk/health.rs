@@ -16,7 +16,7 @@ use super::system::{ProcessId, boot};
 pub enum Fault {
     /// The machine was started again since.
     OtherBoot,
-    /// Whoever brought it up was killed before it was usable.
+    /// The process that brought it up was killed before it was usable.
     Unfinished,
     /// The volume's process is dead.
     ProcessDead,
@@ -54,7 +54,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// All that is wrong with a disk. `is_busy`: somebody is just bringing it up or taking it down.
+/// All that is wrong with a disk. `is_busy`: another process is bringing it up or taking it down.
 pub(super) fn faults(record: &DiskRecord, is_busy: bool) -> Vec<Fault> {
     if record.boot != boot() {
         return vec![Fault::OtherBoot];

@@ -1,6 +1,6 @@
 //! Loop devices: attach a file, ask what is attached, detach. The room's only unsafe code: the ioctls that rustix lacks.
 //!
-//! Must not know: disks, records. Invariant: a device is detached only by who shows the [`Attached`] that says which
+//! Must not know: disks, records. Invariant: a device is detached only with the [`Attached`] that says which
 //! attachment is meant; the same device with another file on it is left alone.
 
 use std::fs::{File, OpenOptions};
@@ -60,9 +60,9 @@ impl Attached {
 pub(super) enum Holds {
     /// The file that was attached.
     Ours,
-    /// Nothing.
+    /// The device has no file.
     Nothing,
-    /// Something else.
+    /// The device has another file.
     Another,
 }
 
@@ -160,7 +160,7 @@ pub(super) fn attach<E: From<io::Error>>(
                 note(&attached)?;
                 return Ok(attached);
             }
-            // Somebody else was faster, or took his node away with his device.
+            // Another process was faster, or removed the node with its device.
             Err(Errno::BUSY | Errno::NOENT) => remove_node(&attached),
             Err(error) => {
                 remove_node(&attached);
@@ -177,7 +177,7 @@ fn free_number() -> io::Result<u32> {
     Ok(unsafe { ioctl(&control, GetFree) }?)
 }
 
-/// Whether the device node had to be made: nobody does so in a container.
+/// Whether the device node had to be made: no udev does so in a container.
 fn ensure_node(number: u32) -> io::Result<bool> {
     let path = device_path(number);
     let appears = || path.exists();
@@ -225,7 +225,7 @@ fn sequence(number: u32) -> Option<u64> {
     in_sysfs(number, "diskseq")?.parse().ok()
 }
 
-/// The path of the file that a device has; asks nobody who could be stunned.
+/// The path of the file that a device has; it asks no file system that could be stunned.
 pub(super) fn backing_file(number: u32) -> Option<PathBuf> {
     in_sysfs(number, "loop/backing_file").map(PathBuf::from)
 }
@@ -240,7 +240,7 @@ pub(super) fn holds(attached: &Attached) -> Holds {
     let Some(file) = backing_file(attached.number) else { return Holds::Nothing };
     let same = match attached.sequence {
         Some(sequence) => self::sequence(attached.number) == Some(sequence),
-        // Attached by somebody who was killed before he could take the number down, or by an old kernel. The path lies
+        // Attached by a process that was killed before it could record the number, or by an old kernel. The path lies
         // below a directory that is the disk's alone.
         None => file == attached.file,
     };
@@ -269,7 +269,7 @@ fn status(number: u32) -> rustix::io::Result<Info> {
     Ok(info)
 }
 
-/// Detaches: at once, or, if somebody still has the device open, when he closes it. Whether it is free now.
+/// Detaches: at once, or, if a process still has the device open, when it closes it. Whether it is free now.
 ///
 /// # Errors
 /// The device has something else on it: nothing was done.

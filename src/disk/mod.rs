@@ -53,7 +53,7 @@ pub struct ListedDisk {
     pub disk: DiskRecord,
     /// What is wrong; nothing: it is usable.
     pub faults: Vec<Fault>,
-    /// Somebody is just bringing it up or taking it down.
+    /// Another process is bringing it up or taking it down.
     pub busy: bool,
 }
 
@@ -118,7 +118,7 @@ fn means(disk: &DiskRecord, name: &Path, path: &Path) -> bool {
 pub fn down(disk: &DiskRecord) -> Result<Vec<String>, VolumeError> {
     let store = open()?;
     let _lock = lock(&store, &disk.id)?;
-    // Whoever had the lock may have changed it, or taken it down.
+    // The process that had the lock may have changed it, or taken it down.
     store.load(&disk.id).map_or(Ok(Vec::new()), |record| down::take_down(&store, &record))
 }
 

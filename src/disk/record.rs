@@ -1,7 +1,7 @@
 //! What is on record of each disk of this machine: enough to take it down from another process, also after a crash.
 //!
 //! Must not know: how a disk is made. Invariant: a record is written before the step that it speaks of, as a whole or not
-//! at all; who changes a disk holds its lock.
+//! at all; a process that changes a disk holds its lock.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -55,7 +55,7 @@ pub struct DiskRecord {
     pub device: Option<Attached>,
     /// What was made for it, and goes if it never gets ready.
     pub(super) made: Made,
-    /// A temporary directory of who runs it: he removes it, unless he is killed.
+    /// A temporary directory of the program that runs it, which removes it unless it is killed.
     #[serde(default)]
     pub(super) scratch: Option<PathBuf>,
     /// It is usable.
@@ -137,7 +137,7 @@ pub(super) struct Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Still locked: who waits for this file sees that it is gone, and makes another.
+        // Still locked: a process that waits for this file sees that it is gone, and makes another.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -182,7 +182,7 @@ impl Store {
         Ok(taken?.map(|file| Lock { path, _file: file }))
     }
 
-    /// Whether somebody is changing the disk now.
+    /// Whether a process is changing the disk now.
     pub(super) fn is_locked(&self, id: &str) -> bool {
         self.lock(id, Duration::ZERO).is_ok_and(|lock| lock.is_none())
     }
@@ -208,13 +208,13 @@ impl Store {
         }
     }
 
-    /// Removes locks of disks that have no record: whoever held them was killed before he had made anything.
+    /// Removes locks of disks that have no record: the process that held them was killed before it had made anything.
     pub(super) fn sweep(&self) {
         for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let id = name.to_str().and_then(|name| name.strip_suffix(".lock"));
             if let Some(id) = id.filter(|id| self.load(id).is_none()) {
-                // Dropping it removes it; one that somebody holds cannot be had.
+                // Dropping the lock removes it. A lock that another process holds cannot be taken.
                 let _ = self.lock(id, Duration::ZERO);
             }
         }
@@ -234,7 +234,7 @@ impl Store {
     }
 }
 
-/// The file, locked; `None` if somebody else has it.
+/// The file, locked; `None` if another process has it.
 fn try_lock(path: &Path) -> io::Result<Option<File>> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {

@@ -17,12 +17,12 @@ const SMALLEST: Bytes = Bytes::mib(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FsKind {
-    /// XFS.
+    /// An XFS, made by `mkfs.xfs`.
     #[default]
     Xfs,
-    /// ext4.
+    /// An ext4, made by `mkfs.ext4`.
     Ext4,
-    /// None: the device itself is what is used.
+    /// No file system: the device itself is used.
     None,
 }
 

@@ -63,7 +63,7 @@ pub fn up<E: From<VolumeError>>(
     let location = image::locate(&spec.place)?;
     let undo_directory = || {
         if location.made_directory {
-            // Whoever put something in meanwhile keeps it.
+            // A user who put something in meanwhile keeps it.
             let _ = fs::remove_dir(&location.directory);
         }
     };

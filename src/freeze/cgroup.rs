@@ -188,7 +188,7 @@ impl Freezer for Cgroup {
         deadline: Deadline,
         arm: &mut UndoArmer<'_>,
     ) -> Result<(), FreezeCause> {
-        // Again: a process that must go on may have been moved into it since.
+        // Again: a process that must keep running may have been moved into it since.
         self.check(around)?;
         if !self.requested().map_err(|cause| self.failed(cause))? {
             tell(arm, &self.action()?)?;

@@ -36,7 +36,7 @@ pub enum FreezeError {
         /// Why what was frozen before it could not be thawed.
         thaw: Option<Box<Self>>,
     },
-    /// It did not acknowledge that it goes on; thawing can be tried again.
+    /// It did not acknowledge that it runs again; thawing can be tried again.
     #[error("{target} may still be frozen: {cause}")]
     NotThawed {
         /// The target.
@@ -106,7 +106,7 @@ pub enum CgroupFailure {
         /// What the system said.
         cause: Errno,
     },
-    /// A process that must go on is in it.
+    /// A process that must keep running is in it.
     #[error(
         "it holds process {pid} ({comm}), which has to thaw it again; start stunfs in another group, or name one below"
     )]
@@ -150,7 +150,7 @@ pub enum ContainerFailure {
     /// There is nothing to pause.
     #[error("the container is not running")]
     NotRunning,
-    /// A process that must go on is in it.
+    /// A process that must keep running is in it.
     #[error("process {pid}, which has to thaw it again, runs in it; start stunfs outside the container")]
     HoldsSpared {
         /// The process.
@@ -211,7 +211,7 @@ impl EngineError {
     }
 }
 
-/// Why a process tree cannot be stopped or go on.
+/// Why a process tree cannot be stopped or continued.
 #[derive(Debug, Error)]
 pub enum ProcessFailure {
     /// It must never be frozen.
@@ -270,7 +270,7 @@ pub enum ProcessFailure {
     },
 }
 
-/// Why a virtual machine cannot be stopped or go on.
+/// Why a virtual machine cannot be stopped or continued.
 #[derive(Debug, Error)]
 pub enum QmpFailure {
     /// The socket cannot be reached.

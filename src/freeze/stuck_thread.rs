@@ -1,6 +1,6 @@
 //! Threads that were asked to stop and wait in the kernel instead.
 //!
-//! Must not know: who asked them, or how. Invariant: a thread that is gone is no error, it is left out.
+//! Must not know: what froze them, or how. Invariant: a thread that is gone is no error, it is left out.
 
 use std::fmt;
 

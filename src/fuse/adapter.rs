@@ -19,7 +19,7 @@ use fuser::{
 
 use super::convert::{self, caller};
 use super::negotiate::{negotiate, open_flags};
-use super::pending::Pending;
+use super::pending::PendingRequests;
 use super::replies::{self, Plain, Plus};
 use super::session::MountSpec;
 use crate::fs::{CacheMode, CopyEnd, FileSystem, SetAttr};
@@ -31,14 +31,20 @@ pub(crate) struct Adapter {
     cache: CacheMode,
     queue_depth: u16,
     file_flags: FopenFlags,
-    pending: Pending,
+    pending: PendingRequests,
 }
 
 impl Adapter {
     /// `device`: a descriptor of the connection.
     pub(crate) fn new(fs: Arc<FileSystem>, spec: &MountSpec, device: OwnedFd) -> Self {
         let (cache, queue_depth) = (spec.cache, spec.queue_depth);
-        Self { fs, cache, queue_depth, file_flags: open_flags(cache), pending: Pending::new(device, spec.low_latency) }
+        Self {
+            fs,
+            cache,
+            queue_depth,
+            file_flags: open_flags(cache),
+            pending: PendingRequests::new(device, spec.low_latency),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Must not know: what is mounted. Invariant: an [`Unattached`] that is dropped leaves nothing mounted.
 //!
-//! As root, the mount is made first and put in its place last (`fsopen` .. `move_mount`): nobody can see it before it
+//! As root, the mount is made first and put in its place last (`fsopen` .. `move_mount`): no process can see it before it
 //! serves. Other users need the setuid helper `fusermount3`, which mounts in place at once.
 
 use std::io::{self, Read};
@@ -91,7 +91,7 @@ impl Unattached {
         self.root.as_fd()
     }
 
-    /// Puts it in its place, where everybody sees it. The daemon must be running.
+    /// Puts it in its place, where all processes see it. The daemon must be running.
     pub(crate) fn attach(mut self) -> Result<(), MountError> {
         if self.in_place {
             self.in_place = false;
@@ -113,9 +113,9 @@ impl Drop for Unattached {
 /// How to unmount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Detach {
-    /// Only if nobody uses it.
+    /// Only if no process uses it.
     IfUnused,
-    /// At once for everybody who comes later; who uses it keeps it.
+    /// At once for processes that come later; those that use it keep it.
     Lazily,
 }
 

@@ -19,7 +19,7 @@ pub enum MountError {
     #[error("mount point {} is busy: {source_name} ({fstype}) is mounted there; unmount it (umount {}) or use another directory",
         .mountpoint.display(), .mountpoint.display())]
     Busy {
-        /// Where.
+        /// The mount point.
         mountpoint: PathBuf,
         /// Type of what is mounted.
         fstype: String,
@@ -30,7 +30,7 @@ pub enum MountError {
     #[error("mount point {} holds the dead mount of an earlier crash that cannot be unmounted ({cause}): \
         run `sudo umount -l {}`", .mountpoint.display(), .mountpoint.display())]
     DeadMount {
-        /// Where.
+        /// The mount point.
         mountpoint: PathBuf,
         /// What the kernel or `fusermount3` said.
         cause: io::Error,
@@ -45,18 +45,18 @@ pub enum MountError {
     #[error("mount point {} and backing {} lie inside each other: use two directories side by side",
         .mountpoint.display(), .backing.display())]
     Nested {
-        /// Where.
+        /// The mount point.
         mountpoint: PathBuf,
-        /// What.
+        /// The backing directory.
         backing: PathBuf,
     },
     /// Another volume's backing overlaps.
     #[error("backing {} overlaps with {}, the backing of the volume at {}: two volumes would provision the same space; \
         unmount that one or use another directory", .backing.display(), .other.display(), .mountpoint.display())]
     Overlap {
-        /// Ours.
+        /// The backing of the volume that is to be mounted.
         backing: PathBuf,
-        /// Theirs.
+        /// The backing of the mounted volume.
         other: PathBuf,
         /// Where theirs is mounted.
         mountpoint: PathBuf,
@@ -64,9 +64,9 @@ pub enum MountError {
     /// A path that cannot be looked at.
     #[error("{}: {cause}", .path.display())]
     Unreadable {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         cause: io::Error,
     },
     /// No FUSE on this machine.
@@ -91,7 +91,7 @@ pub enum MountError {
     #[error("no right to mount on {} ({cause}): run with sudo; in a container add `--cap-add SYS_ADMIN \
         --security-opt apparmor=unconfined`", .mountpoint.display())]
     MountDenied {
-        /// Where.
+        /// The mount point.
         mountpoint: PathBuf,
         /// What the kernel said.
         cause: io::Error,
@@ -104,17 +104,17 @@ pub enum MountError {
     RequestTimeout {
         /// The kernel's limit.
         timeout: Duration,
-        /// Ours.
+        /// The longest hold that the options allow.
         max_hold: Duration,
     },
     /// Anything else that the kernel or `fusermount3` refuses.
     #[error("cannot mount on {}: {step}: {cause}", .mountpoint.display())]
     Failed {
-        /// Where.
+        /// The mount point.
         mountpoint: PathBuf,
         /// At which step.
         step: &'static str,
-        /// Why.
+        /// The error of the system.
         cause: io::Error,
     },
 }
@@ -126,7 +126,7 @@ pub enum UnmountError {
     #[error("{} cannot be unmounted ({cause}); it is dead now: run `sudo umount -l {}`",
         .mountpoint.display(), .mountpoint.display())]
     StillMounted {
-        /// Where.
+        /// The mount point.
         mountpoint: PathBuf,
         /// What the kernel or `fusermount3` said.
         cause: io::Error,
@@ -136,7 +136,7 @@ pub enum UnmountError {
     ThreadsHang {
         /// Where it was.
         mountpoint: PathBuf,
-        /// Why.
+        /// The error of the system.
         cause: io::Error,
     },
 }

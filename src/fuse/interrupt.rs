@@ -50,7 +50,7 @@ pub(crate) fn disable(device: BorrowedFd<'_>, root: BorrowedFd<'_>) -> io::Resul
             return Ok(());
         }
     }
-    Err(io::Error::other("the kernel goes on sending interrupts"))
+    Err(io::Error::other("the kernel still sends interrupts"))
 }
 
 struct Probe<'a> {
@@ -93,7 +93,7 @@ impl Probe<'_> {
     }
 
     /// Reads on until the waiter's own request comes. Others can only come where `fusermount3` had to put the mount in
-    /// place at once: somebody looked into it in its first millisecond, and is asked to try again.
+    /// place at once: a process looked into it in its first millisecond, and is asked to try again.
     fn request_of(&mut self, waiter: &ProbeThread) -> io::Result<RequestHead> {
         loop {
             match self.next(self.deadline)? {
@@ -137,7 +137,7 @@ impl Probe<'_> {
             return Ok(());
         }
         match rustix::io::write(self.device, &reply(request.unique, errno)) {
-            // Nobody waits for it any more.
+            // No thread waits for it any more.
             Ok(_) | Err(rustix::io::Errno::NOENT) => Ok(()),
             Err(cause) => Err(cause.into()),
         }

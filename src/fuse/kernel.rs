@@ -59,7 +59,7 @@ impl fmt::Display for ConnectionId {
     }
 }
 
-/// Ends a connection: whoever waits in it gets an error at once. Mounts `fusectl` first if it is missing.
+/// Ends a connection: every process that waits in it gets an error at once. Mounts `fusectl` first if it is missing.
 pub(crate) fn abort(connection: ConnectionId) -> io::Result<()> {
     ensure_fusectl()?;
     std::fs::write(connection.abort_file(), "1")
@@ -76,7 +76,7 @@ fn ensure_fusectl() -> io::Result<()> {
 
 /// Which mount it is: its connection, and a number that no other mount has at the same time (from Linux 6.8 on: ever).
 ///
-/// The kernel reuses connection numbers at once, so a number alone may be somebody else's next mount.
+/// The kernel reuses connection numbers at once, so a number alone may be another program's next mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MountIdentity {
     /// Its connection.

@@ -10,12 +10,12 @@ use crate::sys::pm_qos::WakeLatencyRequest;
 
 /// The connection's queue, seen from the threads that serve it.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub(super) struct PendingRequests {
     device: OwnedFd,
     latency: Option<WakeLatencyRequest>,
 }
 
-impl Pending {
+impl PendingRequests {
     /// `device`: a descriptor of the connection. `low_latency`: processors may be kept awake while requests come quickly.
     pub(super) fn new(device: OwnedFd, low_latency: bool) -> Self {
         Self { device, latency: low_latency.then(WakeLatencyRequest::new).and_then(Result::ok) }

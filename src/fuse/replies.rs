@@ -12,7 +12,7 @@ use fuser::{
 use super::convert;
 use crate::fs::{Attr, DirEntry, DirSink, Entry, FsResult, Opened, Statfs, Xattr};
 
-/// How long the kernel may answer from what it knows of names and attributes. Nobody but the mount changes the backing,
+/// How long the kernel may answer from what it knows of names and attributes. Only the mount changes the backing,
 /// and the kernel forgets by itself what an operation through the mount has changed: a day, as a local file system
 /// would never ask at all. (One second cost a request per `stat` and one more per `unlink`.)
 const TTL: Duration = Duration::from_secs(24 * 60 * 60);

@@ -24,7 +24,7 @@ use crate::fs::{CacheMode, FileSystem};
 use crate::sys::mountinfo;
 use crate::time::Deadline;
 
-/// What [`Drop`] grants an unmount that nobody asked for.
+/// What [`Drop`] grants an unmount that was not asked for.
 const DROP_LIMIT: Duration = Duration::from_secs(5);
 /// How long the daemon's threads may take to see that their connection was aborted.
 const ABORT_LIMIT: Duration = Duration::from_secs(1);
@@ -53,13 +53,13 @@ pub struct MountSpec {
 /// How an unmount went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnmountOutcome {
-    /// Nobody used it.
+    /// No process used it.
     Clean,
     /// It was used: detached at once, and its users were done in time.
     Detached,
     /// It was used or stood still until the time was over: the connection was cut, its users got errors.
     Aborted,
-    /// Somebody else had unmounted it.
+    /// Another process had unmounted it.
     Gone,
 }
 
@@ -81,7 +81,7 @@ pub enum Visibility {
 pub enum Ending {
     /// The kernel closed the connection: unmounted or aborted.
     Closed,
-    /// The threads could not go on.
+    /// The threads that serve requests failed.
     Failed(String),
 }
 
@@ -150,7 +150,7 @@ impl Session {
         self.end.state.lock().ending.clone()
     }
 
-    /// Waits until the daemon's threads have ended, for example because somebody unmounted it; whether they have.
+    /// Waits until the daemon's threads have ended, for example because of an unmount; whether they have.
     pub fn wait_ended(&self, within: Duration) -> bool {
         self.end.wait(within)
     }
@@ -160,12 +160,12 @@ impl Session {
         self.end.on_ended(Box::new(call));
     }
 
-    /// Cuts the connection: whoever waits in it gets an error at once. It stays in the mount table.
+    /// Cuts the connection: every process that waits in it gets an error at once. It stays in the mount table.
     pub fn abort(&self) -> io::Result<()> {
         kernel::abort(self.identity.connection)
     }
 
-    /// Unmounts within `within` and one second more: plainly if nobody uses it, else lazily; who still uses it or stands
+    /// Unmounts within `within` and one second more: plainly if no process uses it, else lazily; a process that still uses it or stands
     /// still at the end of the time is cut off. Held operations must have been released before.
     ///
     /// An error says whether it is still in the mount table, or threads of the daemon hang in the backing.
@@ -215,7 +215,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if self.ending().is_none() || self.is_in_place() {
-            let _nobody_to_tell = self.unmount(DROP_LIMIT);
+            let _no_one_to_tell = self.unmount(DROP_LIMIT);
         }
     }
 }
@@ -335,7 +335,7 @@ fn detach_ours(mountpoint: &Path, identity: MountIdentity) -> io::Result<Unmount
 }
 
 /// Where the file system of this connection is mounted, the last mount first. Once the connection has ended its number
-/// may be that of somebody else's next mount: only dead mounts count then.
+/// may be that of another program's next mount: only dead mounts count then.
 fn places(connection: ConnectionId, is_alive: bool) -> Vec<PathBuf> {
     let mounts = mountinfo::read().unwrap_or_default().into_iter().rev();
     let ours = mounts.filter(|mount| mount.device == (0, connection.get())).map(|mount| mount.mountpoint);
@@ -384,9 +384,9 @@ fn warnings(spec: &MountSpec, interrupts: io::Result<()>) -> Vec<String> {
 /// What is different for users other than root. `granted`: the largest `max_background` that the kernel gives them.
 fn limits_of_users(spec: &MountSpec, granted: Option<u32>) -> Vec<String> {
     let owners = if spec.allow_other {
-        "not root: whatever others make on the volume belongs to you, and nobody can chown"
+        "not root: whatever others make on the volume belongs to you, and no user can chown"
     } else {
-        "not root: only you can use the volume (--allow-other changes that), and nobody can chown"
+        "not root: only you can use the volume (--allow-other changes that), and no user can chown"
     };
     let depth = granted
         .filter(|granted| u32::from(spec.queue_depth) > *granted)

@@ -1,12 +1,12 @@
 //! Signals of single threads: one is interrupted by a signal that does nothing else, masks are changed.
 //!
-//! Must not know: why. Invariant: whoever holds a [`Disposition`] is the only one in the process to use its signal, and
+//! Must not know: why. Invariant: the holder of a [`Disposition`] is the only one in the process to use its signal, and
 //! when it is dropped the signal is what it was: unused.
 
 use std::io;
 use std::mem::MaybeUninit;
 
-/// A real-time signal that nobody used, with a handler that does nothing.
+/// A real-time signal that was unused, with a handler that does nothing.
 #[derive(Debug)]
 pub(super) struct Disposition {
     signal: libc::c_int,
@@ -16,7 +16,7 @@ pub(super) struct Disposition {
 impl Disposition {
     /// Takes the highest real-time signal that has its default disposition.
     ///
-    /// Two threads may do this at the same time: the exchange is atomic, and who finds another's handler puts it back.
+    /// Two threads may do this at the same time: the exchange is atomic, and a thread that finds another's handler puts it back.
     pub(super) fn of_an_unused_signal() -> io::Result<Self> {
         for signal in (libc::SIGRTMIN()..=libc::SIGRTMAX()).rev() {
             let former = exchange(signal, &do_nothing())?;

@@ -47,7 +47,7 @@ fn a_users_file_is_a_profile() {
     assert_eq!(settings.get(Opt::Lanes), Some("3"));
 }
 
-/// "first-write: '20' has no unit", it said, of a value that nobody had written on the command line.
+/// "first-write: '20' has no unit", it said, of a value that was not on the command line.
 #[test]
 fn regression_a_wrong_value_in_a_profile_did_not_name_the_profile() {
     let dir = tempfile::tempdir().unwrap();

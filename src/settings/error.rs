@@ -38,7 +38,7 @@ pub enum SettingsError {
     Fixed {
         /// The option's name.
         option: &'static str,
-        /// Why.
+        /// Why it cannot change.
         reason: &'static str,
     },
     /// Each option is fine, together they are not.

@@ -64,11 +64,11 @@ pub enum ValueKind {
 pub enum Group {
     /// What a first write waits.
     Penalty,
-    /// Space.
+    /// How much space there is, and where data lies on it.
     Pool,
-    /// Everything stops.
+    /// When the whole volume stops.
     Stuns,
-    /// Who is hit, and how long.
+    /// Which operations are hit, and for how long.
     Limits,
     /// The file system.
     Mount,
@@ -100,7 +100,8 @@ pub struct OptionSpec {
     pub option: Opt,
     /// Its name as on the command line; elsewhere `_` may stand for `-`.
     pub name: &'static str,
-    /// What stands for the value in help; empty for a flag.
+    /// What stands for the value in help; empty for a flag. Words in lower case with `|` between them are all that it takes, and
+    /// shells complete them.
     pub value: &'static str,
     /// How it takes its value.
     pub kind: ValueKind,
@@ -146,10 +147,10 @@ pub const OPTIONS: [OptionSpec; 40] = {
         row(Opt::Grain, "grain", "SIZE", Penalty, BOOKS, "Unit in which the pool provisions, a multiple of 4KiB [1MiB]"),
         row(Opt::FirstRead, "first-read", "LATENCY", Penalty, None,
             "Wait of the first read of a grain that was there at mount, as on lazily restored volumes [none]"),
-        row(Opt::Scope, "scope", "op|volume", Penalty, None, "Who waits: only who touches the grain, or every operation behind it [op]"),
+        row(Opt::Scope, "scope", "op|volume", Penalty, None, "What waits: only operations on the grain, or every operation behind them [op]"),
         row(Opt::Pool, "pool", "SIZE", Pool, None, "Physical space; may be smaller than the virtual size [without limit]"),
         row(Opt::VirtualSize, "virtual-size", "SIZE", Pool, None, "Size that df shows [that of the backing's file system]"),
-        row(Opt::OnFull, "on-full", "POLICY", Pool, None, "When the pool is full: enospc, stun, or queue:60s (wait, then fail) [enospc]"),
+        row(Opt::OnFull, "on-full", "enospc|stun|queue:60s", Pool, None, "When the pool is full: fail, wait for space, or wait so long and then fail [enospc]"),
         row(Opt::LowWater, "low-water", "PCT", Pool, None, "Write an event when less than this share of the pool is free [10%]"),
         row(Opt::Thick, "thick", "", Pool, BOOKS, "Every grain is provisioned from the start: no penalty"),
         row(Opt::Cold, "cold", "", Pool, BOOKS, "Data already in the backing does not count as provisioned"),

@@ -187,7 +187,7 @@ pub(super) enum FilterPart {
     Path(String),
     /// Command name.
     Comm(String),
-    /// User.
+    /// User ID of the caller.
     Uid(u32),
     /// Percent of operations.
     Share(f64),

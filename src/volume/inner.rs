@@ -191,7 +191,7 @@ impl Inner {
         self.guard.lock().as_ref().map_or(Err(io::ErrorKind::NotConnected.into()), |guard| guard.arm(action))
     }
 
-    /// Everything that was frozen goes on. A guard that is dead needs no word.
+    /// Thaws everything that was frozen. A guard that is dead is not told.
     pub(super) fn tell_guard_thawed(&self) {
         let _ = self.guard.lock().as_ref().map(Guard::thawed);
     }

@@ -158,7 +158,7 @@ impl Volume {
         self.inner.stun(duration, SETTLE)
     }
 
-    /// Ends a stun; what it held has been answered, and what it froze goes on, when it returns.
+    /// Ends a stun. When it returns, the operations that the stun held are answered and what it froze runs again.
     pub fn resume(&self) -> Released {
         self.inner.resume()
     }

@@ -139,7 +139,7 @@ fn come_up(
     begin_around(inner)?;
     let session = attach(inner, root)?;
     let warnings = session.warnings().to_vec();
-    // Whoever found the mount in the meantime may be held already: let go before the session ends by its drop.
+    // A process that found the mount in the meantime may be held already: it is let go before the session ends by its drop.
     control_target::start_servers(inner).inspect_err(|_| {
         inner.engine.release_all();
     })?;

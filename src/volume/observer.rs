@@ -54,7 +54,7 @@ pub struct HoldParts {
     /// Latency samples.
     #[serde(rename = "latency_us", serialize_with = "as_micros")]
     pub latency: Duration,
-    /// Zeroing.
+    /// Zeroing of new grains.
     #[serde(rename = "zeroing_us", serialize_with = "as_micros")]
     pub zeroing: Duration,
     /// The pool's queue.
@@ -63,7 +63,7 @@ pub struct HoldParts {
     /// Space in the pool.
     #[serde(rename = "space_us", serialize_with = "as_micros")]
     pub space: Duration,
-    /// Stuns.
+    /// The end of stuns.
     #[serde(rename = "stun_us", serialize_with = "as_micros")]
     pub stun: Duration,
 }

@@ -1,6 +1,6 @@
 //! A panic on any thread of a program whose purpose is one volume: the volume ends as it does on a signal.
 //!
-//! Must not know: what panicked. Invariant: whoever is held gets its answer, and nothing stays mounted.
+//! Must not know: what panicked. Invariant: every held operation gets its answer, and nothing stays mounted.
 
 use std::panic;
 use std::sync::Arc;

@@ -21,7 +21,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// The same for a volume that is no longer where it was mounted.
 const ABSENT_TICK: Duration = Duration::from_secs(1);
 
-/// How long those who still use the volume may go on with it, detached, before the connection is cut.
+/// How long processes that still use the detached volume may continue before the connection is cut.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The same for a user in a hurry.
@@ -56,7 +56,7 @@ impl Stopper {
 
     /// As [`Stopper::request_stop`]; `reason` goes into the last event.
     pub fn request_stop_for(&self, how: Stop, reason: impl Into<String>) {
-        // Nobody listens any more once the end is under way.
+        // No client listens any more once the end is under way.
         let _ = self.requests.send((how, reason.into()));
     }
 
@@ -72,10 +72,10 @@ pub(super) type Requests = Receiver<(Stop, String)>;
 pub(super) fn run(inner: &Inner, session: &Session, requests: &Requests) -> Result<Summary, VolumeError> {
     let (how, reason) = wait_for_reason(inner, session, requests);
     tracing::debug!("the volume ends: {reason}");
-    // First of all: who is frozen cannot close what it has open.
+    // First of all: a frozen process cannot close what it has open.
     inner.freezer.finish();
     if session.ending() == Some(Ending::Closed) && inner.engine.held_count() > 0 {
-        // The connection was cut under held operations: nobody can be answered, and what was never acknowledged must
+        // The connection was cut under held operations: no caller can be answered, and what was never acknowledged must
         // not reach the backing. (If only threads failed, those who wait can still be answered.)
         inner.engine.abandon();
     }
@@ -86,7 +86,7 @@ pub(super) fn run(inner: &Inner, session: &Session, requests: &Requests) -> Resu
     inner.stop_watch();
     let kept = inner.keep_books();
     let summary = inner.summary();
-    // The log first: whoever follows the events over the control socket is to see the last one.
+    // The log first: clients that follow the events over the control socket must see the last one.
     inner.witness.log.close(reason, summary.held, Duration::from_secs(10));
     inner.stop_servers();
     inner.dismiss_guard();
@@ -94,7 +94,7 @@ pub(super) fn run(inner: &Inner, session: &Session, requests: &Requests) -> Resu
     unmounted.and(kept).map(|()| summary)
 }
 
-/// The end is asked for, or is the kernel's word: as long as the connection lives somebody may use the volume, under
+/// The end is asked for, or is the kernel's word: as long as the connection lives a process may use the volume, under
 /// another path or without one.
 fn wait_for_reason(inner: &Inner, session: &Session, requests: &Requests) -> (Stop, String) {
     let mut absence = Absence::default();

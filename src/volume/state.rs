@@ -101,7 +101,7 @@ impl StateStore {
         Ok(Self { path, backing, born, lock, directory, identity, collection, warned: AtomicBool::new(false) })
     }
 
-    /// Lets another volume have the backing, whoever still holds this.
+    /// Lets another volume have the backing, even while this is still held.
     pub(super) fn unlock(&self) {
         if let Some(lock) = &self.lock {
             lock.unlock();

@@ -1,6 +1,6 @@
 //! State files of backings that are gone are removed, so that they do not become ever more.
 //!
-//! Must not know: what a state says of its pool. Invariant: a state goes only if nobody has its lock, the very file system that
+//! Must not know: what a state says of its pool. Invariant: a state goes only if no process has its lock, the very file system that
 //! its backing was on is mounted where it was, and that has no such directory any more under any name.
 
 use std::fs::File;

@@ -1,7 +1,7 @@
 //! The lock file beside a state file.
 //!
-//! Must not know: what the state is. Invariant: who has the lock has that of the file which is there under its name, so a
-//! lock file may be removed by who has it; one that was made for nothing is.
+//! Must not know: what the state is. Invariant: the lock that a process has is that of the file which now has its name, so a
+//! lock file may be removed by the process that has it, and is if nothing else was made.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -58,7 +58,7 @@ impl StateLock {
         }
     }
 
-    /// Lets another process have it, who may still hold this.
+    /// Lets another process have it, even while this is still held.
     pub(super) fn unlock(&self) {
         if self.unneeded.swap(false, Relaxed) {
             self.remove();

@@ -248,7 +248,7 @@ impl StunFreezer {
         self.changed.notify_all();
     }
 
-    /// Whether all stands still now; if not, all goes on.
+    /// Whether all targets are frozen now; if not, all of them run.
     fn freeze(&self, inner: &Inner, deadline: Deadline) -> bool {
         self.enter(Phase::Freezing);
         let began = inner.clock.now();

@@ -36,7 +36,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use measure::WriterOp;
-pub use report::{Kept, LongWait, OpReport, Progress, Trouble, WorkloadReport};
+pub use report::{Kept, LongWait, OpReport, Trouble, WorkloadProgress, WorkloadReport};
 pub use run::{WorkloadError, run};
 pub use verify::{Verified, verify};
 

@@ -60,7 +60,7 @@ pub struct Kept {
 
 /// How far a run is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
+pub struct WorkloadProgress {
     /// Since the start.
     pub elapsed_us: u64,
     /// Records written (or read), over all threads.
@@ -69,7 +69,7 @@ pub struct Progress {
     pub errors: u64,
     /// The longest operation so far, those not finished included.
     pub max_us: u64,
-    /// Who waits longest now, if anybody does.
+    /// The thread that waits longest now, if one waits.
     pub waiting: Option<LongWait>,
 }
 
@@ -78,7 +78,7 @@ pub struct Progress {
 pub struct WorkloadReport {
     /// What ran.
     pub workload: WriterKind,
-    /// Where.
+    /// The directory that it ran in.
     pub dir: PathBuf,
     /// Its seed.
     pub seed: u64,
@@ -139,7 +139,7 @@ impl ReportedThread<'_> {
 }
 
 /// How far `members` are.
-pub(super) fn progress(members: &[ReportedThread<'_>], elapsed: Duration) -> Progress {
+pub(super) fn progress(members: &[ReportedThread<'_>], elapsed: Duration) -> WorkloadProgress {
     let waiting = members.iter().filter_map(ReportedThread::wait).max_by_key(|wait| wait.for_us);
     let (mut records, mut errors) = (0, 0);
     let mut max_us = waiting.as_ref().map_or(0, |wait| wait.for_us);
@@ -149,7 +149,7 @@ pub(super) fn progress(members: &[ReportedThread<'_>], elapsed: Duration) -> Pro
         errors += stats.errors.values().sum::<u64>();
         max_us = stats.times.values().map(Histogram::max).fold(max_us, u64::max);
     }
-    Progress { elapsed_us: micros(elapsed), records, errors, max_us, waiting }
+    WorkloadProgress { elapsed_us: micros(elapsed), records, errors, max_us, waiting }
 }
 
 /// All that is known of `members`, except what reading back will say.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::appender::Appender;
 use super::measure::Meter;
 use super::reader::Reader;
-use super::report::{Progress, ReportedThread, WorkloadReport, progress, report};
+use super::report::{ReportedThread, WorkloadProgress, WorkloadReport, progress, report};
 use super::schedule::Schedule;
 use super::verify::{Verified, verify};
 use super::{WorkloadOptions, WriterKind};
@@ -36,9 +36,9 @@ pub enum WorkloadError {
     /// Its directory cannot be used.
     #[error("cannot write in {dir}: {cause}; name an existing directory that this user may write to")]
     Directory {
-        /// Which.
+        /// The directory.
         dir: PathBuf,
-        /// Why.
+        /// The error of the system.
         cause: io::Error,
     },
     /// There is no thread.
@@ -85,7 +85,7 @@ impl WriterThread {
 pub fn run(
     options: &WorkloadOptions,
     stop: &AtomicBool,
-    on_progress: impl FnMut(&Progress),
+    on_progress: impl FnMut(&WorkloadProgress),
 ) -> Result<WorkloadReport, WorkloadError> {
     check(options)?;
     run_workers(options, stop, on_progress, make)
@@ -95,7 +95,7 @@ pub fn run(
 pub(super) fn run_workers(
     options: &WorkloadOptions,
     stop: &AtomicBool,
-    mut on_progress: impl FnMut(&Progress),
+    mut on_progress: impl FnMut(&WorkloadProgress),
     make: Make,
 ) -> Result<WorkloadReport, WorkloadError> {
     let clock = Clock::start();
@@ -184,7 +184,7 @@ fn work(mut worker: Box<dyn Worker>, options: &WorkloadOptions, meter: &Meter, c
 /// Collects the threads that have ended; the others are left behind.
 fn join(options: &WorkloadOptions, threads: Vec<WriterThread>) -> Result<(), WorkloadError> {
     for thread in threads {
-        // It has said that it is at its end, or it hangs.
+        // The thread has reported its end, or it hangs.
         if thread.member().ended.is_some()
             && let Ok(Err(cause)) = thread.handle.join()
         {

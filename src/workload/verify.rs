@@ -31,7 +31,7 @@ pub struct Verified {
     pub damaged: u64,
     /// Records that should be there and are not.
     pub lost: u64,
-    /// Records that are there although nobody was told that they are: of writes that failed or never came back, such as one
+    /// Records that are there although no writer was told so: of writes that failed or never came back, such as one
     /// that the file system's server carried out and was killed before it answered. They are no loss.
     #[serde(default)]
     pub unacknowledged: u64,

@@ -31,7 +31,7 @@ fn set_effective(uid: u32, gid: u32) {
     }
 }
 
-/// Does `work` as root, whoever this thread is otherwise.
+/// Does `work` as root, whatever user this thread has otherwise.
 pub(crate) fn as_root<T>(work: impl FnOnce() -> T) -> T {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     become_user(0, 0);

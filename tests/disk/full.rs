@@ -115,7 +115,7 @@ fn stunned_writers_go_on_once_the_pool_grows() {
         let mut disk = full_pool(kind, "stun");
         let writer = write_much(disk.path("much"));
         let waits = || disk.ctl("status")["held"]["waiting_for_space"].as_u64().unwrap() > 0;
-        assert!(wait_until(LONG, Duration::from_millis(50), waits), "{kind}: nobody waits for space");
+        assert!(wait_until(LONG, Duration::from_millis(50), waits), "{kind}: no write waits for space");
         disk.ctl("grow 1GiB");
         finished(writer, LONG).unwrap();
         comes_back(&mut disk, kind);
@@ -226,7 +226,7 @@ fn xfs_retries_its_metadata_until_the_pool_grows() {
     disk.again("--fs none");
     let (start, len) = log_of(&disk.device());
     for at in (start..start + len).step_by(1 << 20) {
-        // Rewritten with what is there: the whole log is provisioned then.
+        // The log is rewritten with its own content: all of it is provisioned then.
         let device = OpenOptions::new().read(true).write(true).open(disk.device()).unwrap();
         let mut data = vec![0; usize::try_from((start + len - at).min(1 << 20)).unwrap()];
         device.read_exact_at(&mut data, at).unwrap();

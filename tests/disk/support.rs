@@ -156,10 +156,10 @@ impl TestDisk {
         self.ctl("status")["counters"]["held"].as_u64().unwrap()
     }
 
-    /// Waits until somebody is held.
+    /// Waits until an operation is held.
     pub(crate) fn wait_held(&self) {
         let held = || self.ctl("status")["held"]["total"].as_u64().unwrap() > 0;
-        assert!(wait_until(Duration::from_secs(10), Duration::from_millis(20), held), "nobody is held");
+        assert!(wait_until(Duration::from_secs(10), Duration::from_millis(20), held), "no operation is held");
     }
 
     /// Kills its daemon as an operator would not.

@@ -42,7 +42,7 @@ impl Daemon {
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        // Read on, so that it can never wait for somebody to read.
+        // Read on, so that it can never wait for a reader.
         let mut stderr = child.stderr.take().unwrap();
         let said = std::thread::spawn(move || std::io::read_to_string(&mut stderr).unwrap_or_default());
         if !line.contains("is mounted on") {
@@ -94,7 +94,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // Nobody else has its number before it is waited for.
+        // No other process gets its number before it is waited for.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if !wait_until(SOON, Duration::from_millis(5), || !is_mounted(&self.mountpoint)) {
@@ -183,7 +183,7 @@ fn kernel_settings_are_put_back_at_every_ending() {
     if !rustix::process::getuid().is_root() {
         return eprintln!("LEFT OUT: changing kernel settings needs root");
     }
-    // Somebody else's experiment may be under way.
+    // Another test's experiment may be under way.
     let others = match Sysctls::acquire(Duration::from_secs(60)) {
         Ok(nobody) => nobody,
         Err(error) => return eprintln!("LEFT OUT: {error}"),

@@ -33,7 +33,7 @@ fn role_freezer() {
     set.freeze_armed(soon(), &mut |action| writeln!(guard, "{action}")).unwrap();
     File::create(directory.join("frozen")).unwrap();
     pause(Duration::from_secs(60));
-    panic!("nobody killed me");
+    panic!("the parent did not kill this process");
 }
 
 /// Forks a child that waits for the end of the pipe and then thaws. It neither allocates nor locks: this process has

@@ -82,7 +82,7 @@ fn a_tree_of_groups(root: &str) {
         counters[2].assert_moves();
     }
 
-    // Frozen from above by somebody else: ours ends, theirs stays.
+    // Frozen from above by another process: ours ends, theirs stays.
     let (mut theirs, mut ours) = (open(top.target()), open(below.target()));
     ours.freeze(soon()).unwrap();
     theirs.freeze(soon()).unwrap();
@@ -91,7 +91,7 @@ fn a_tree_of_groups(root: &str) {
     theirs.thaw(soon()).unwrap();
     counters[1].assert_moves();
 
-    // Frozen by somebody else: counts as frozen, and is not thawed.
+    // Frozen by another process: it counts as frozen, and is not thawed.
     let mut late = open(top.target());
     theirs.freeze(soon()).unwrap();
     late.freeze(soon()).unwrap();
@@ -121,7 +121,7 @@ fn a_process_with_children_that_come_and_go() {
 }
 
 #[test]
-fn a_process_that_somebody_else_stopped_stays_stopped() {
+fn a_process_that_another_one_stopped_stays_stopped() {
     let (_watchdog, directory) = (watchdog(), tempfile::tempdir().unwrap());
     let counter = Counter::run(directory.path(), r#"while printf x >>"$0"; do :; done"#);
     let mut set = open(FreezeTarget::Pid(pid(counter.id())));
@@ -172,7 +172,7 @@ fn a_container_over_http() {
     engine.container.set(true);
     set.freeze(soon()).unwrap();
     set.thaw(soon()).unwrap();
-    assert!(engine.container.is_paused(), "somebody else had paused it");
+    assert!(engine.container.is_paused(), "another client had paused it");
     engine.container.set(false);
     assert!(refused(target("docker:db"), around).contains("No such container"));
 }
@@ -219,7 +219,7 @@ fn a_machine_over_qmp() {
     qemu.machine.set(true);
     set.freeze(soon()).unwrap();
     set.thaw(soon()).unwrap();
-    assert!(qemu.machine.is_paused(), "somebody else had stopped it");
+    assert!(qemu.machine.is_paused(), "another client had stopped it");
     qemu.machine.set(false);
 }
 
@@ -239,7 +239,7 @@ fn a_machine_that_lies_or_does_not_answer_is_found_out() {
 }
 
 #[test]
-fn a_monitor_that_serves_somebody_else_is_refused_in_time() {
+fn a_monitor_that_serves_another_client_is_refused_in_time() {
     let (_watchdog, directory) = (watchdog(), tempfile::tempdir().unwrap());
     let socket = directory.path().join("silent.sock");
     let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();

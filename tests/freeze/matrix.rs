@@ -44,7 +44,7 @@ const ENDINGS: [(&str, Ending); 8] = [
     ("SIGKILL during stun", Ending::KilledWhileItFreezes),
 ];
 
-/// Something that counts, how to freeze it, and what whoever froze it says.
+/// Something that counts, how to freeze it, and what the program that froze it says.
 struct Row<'a, T> {
     name: &'static str,
     target: FreezeTarget,
@@ -95,7 +95,7 @@ impl<T> Row<'_, T> {
             Ending::Resume => daemon.told("resume"),
             Ending::Release => daemon.told("release"),
             Ending::Signal(which) => signal(daemon.id(), which),
-            // Nobody does anything.
+            // No process does anything.
             Ending::MaxHold | Ending::Ttl | Ending::KilledWhileItFreezes => {}
         }
         let went_on = moves(&count).ok_or("it stays frozen")?;

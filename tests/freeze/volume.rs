@@ -101,7 +101,7 @@ fn the_time_limit_of_all_injection_thaws() {
         volume.try_stun(None).unwrap();
         victims.assert_still();
         assert_eq!(frozen_and_thawed(&volume), (1, 0));
-        // Nobody releases, resumes or ends it.
+        // No command releases, resumes or ends it.
         victims.assert_moves();
         assert!(wait_until(SOON, Duration::from_millis(5), || frozen_and_thawed(&volume) == (1, 1)));
         assert_eq!(volume.status().model.stunned_until, None);

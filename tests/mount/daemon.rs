@@ -114,7 +114,7 @@ fn regression_events_to_standard_output_went_to_a_file() {
     place.assert_clean(SOON);
 }
 
-/// `stunfs run ... 2>&1 | head -4` ended with a panic (code 101): nobody read the summary any more.
+/// `stunfs run ... 2>&1 | head -4` ended with a panic (code 101): the reader of the summary had gone.
 #[test]
 fn regression_a_closed_standard_error_was_a_panic() {
     need_fuse!();

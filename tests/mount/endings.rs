@@ -206,7 +206,7 @@ fn leave(mut user: Child) {
     user.wait().unwrap();
 }
 
-/// A daemon that got `signal` while somebody used its volume, that user, and how long the volume stayed in the mount table.
+/// A daemon that got `signal` while a process used its volume, that process, and how long the volume stayed in the mount table.
 fn signalled_in_use(place: &Place, signal: Signal) -> (Daemon<'_>, Child, Duration) {
     let daemon = place.mount(&["--first-write", "1ms"]);
     let mnt = place.mnt();
@@ -221,7 +221,7 @@ fn sigterm_while_a_file_and_a_directory_are_in_use() {
     need_fuse!();
     let place = Place::new();
     let (mut daemon, user, detached) = signalled_in_use(&place, Signal::TERM);
-    // Nobody sees it any more, but who uses it may go on for five seconds; then the connection is cut.
+    // No other process sees it any more, but one that uses it may go on for five seconds; then the connection is cut.
     let (code, gone) = timed(|| daemon.wait(Duration::from_secs(15)));
     println!("measured: SIGTERM, in use: out of the mount table after {detached:?}, gone {gone:?} later");
     assert_eq!(code, Some(0), "{}", daemon.stderr());
@@ -293,7 +293,7 @@ fn a_forced_unmount_drops_what_was_never_acknowledged() {
     crate::support::cut_off(&place.mnt());
     for writer in writers {
         assert!(wait_until(SOON, TICK, || writer.is_finished()));
-        assert!(writer.join().unwrap().is_err(), "a writer was told of a success that nobody gave it");
+        assert!(writer.join().unwrap().is_err(), "a writer was told of a success that the volume never gave");
     }
     assert_eq!(daemon.wait(Duration::from_secs(10)), Some(0), "{}", daemon.stderr());
     place.assert_clean(SOON);

@@ -177,7 +177,7 @@ fn regression_a_volume_in_another_mount_namespace_was_cut_off() {
     assert_eq!(daemon.wait(Duration::ZERO), None, "{}", daemon.stderr());
     assert_eq!(daemon.held(), 0);
     let armed = place.client().get("/v1/status").unwrap().body["armed"].clone();
-    assert_eq!(armed, true, "somebody uses it: injection goes on");
+    assert_eq!(armed, true, "a process uses it: injection goes on");
     drop(input);
     inside.wait().unwrap();
     assert_eq!(daemon.wait(SOON), Some(0), "{}", daemon.stderr());

@@ -37,7 +37,7 @@ fn regression_low_water_was_told_only_of_writes() {
     told(2);
     daemon.end();
 
-    // What is there already makes the pool low at mount.
+    // The data in the backing makes the pool low at mount.
     fs::write(place.backing().join("g"), vec![2; 4 << 20]).unwrap();
     let daemon = place.mount(&["--pool=10MiB", "--low-water=20%", "--grain=1MiB", "--first-write=100us"]);
     told(1);

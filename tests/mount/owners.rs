@@ -86,7 +86,7 @@ fn the_sticky_bit_keeps_others_from_removing() {
 }
 
 #[test]
-fn regression_set_id_bits_go_when_somebody_else_writes() {
+fn regression_set_id_bits_go_when_another_user_writes() {
     // Without group-execute the set-group-id bit goes only if the writer is not in the group (was: stayed).
     let make = "for n in write truncate append falloc copy far; do echo data > $n; chown 0:0 $n; chmod 6766 $n; done; \
         for n in gw gt gm; do echo data > $n; chown 0:1001 $n; chmod 2666 $n; done; mkfifo fifo; chmod 2755 fifo";

@@ -130,15 +130,15 @@ fn a_control_socket_in_use() {
     other.mount(&[]).end();
 }
 
-/// Refused while somebody was already using the new mount: he was held for as long as the unmount waited.
+/// A mount was refused while a process already used it: that process was held for as long as the unmount waited.
 #[test]
-fn a_late_refusal_holds_nobody_up() {
+fn a_late_refusal_holds_no_user_up() {
     need_fuse!();
     let place = Place::new();
     let taken = place.at("taken");
     fs::write(&taken, b"").unwrap();
     let caught = || fs::read_dir(place.backing()).unwrap().next().is_some();
-    // The mount is there for a moment only; whoever writes all the time meets it sooner or later.
+    // The mount is there for a moment only; a thread that writes all the time meets it sooner or later.
     for _ in 0..100 {
         let (mnt, over) = (place.mnt(), Arc::new(AtomicBool::new(false)));
         let stop = Arc::clone(&over);

@@ -110,7 +110,7 @@ fn regression_a_delay_for_one_stalls_all() {
         // Generous: the machine is shared. The benchmark holds it to a factor of two.
         assert!(stalled < *idle * 10 + Duration::from_millis(50), "{idle:?} became {stalled:?}");
     }
-    assert_eq!(volume.status().model.held, 300, "nobody was let go meanwhile");
+    assert_eq!(volume.status().model.held, 300, "no operation was let go meanwhile");
     let (released, took) = timed(|| volume.release());
     println!("300 held writes answered in {took:?}");
     assert_eq!((released.operations, released.answered), (300, true));
@@ -200,7 +200,7 @@ fn the_first_read_of_what_was_there_waits_once() {
     assert_eq!(volume.unmount().unwrap().held, 1);
 }
 
-/// As with a disk whose queue is full of writes: the kernel sends no more than `--queue-depth` requests that nobody waits
+/// As with a disk whose queue is full of writes: the kernel sends no more than `--queue-depth` requests that no process waits
 /// for, and a read's are among those.
 #[test]
 fn once_the_queue_is_full_even_reads_wait() {

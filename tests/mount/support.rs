@@ -96,7 +96,7 @@ impl Place {
         .collect()
     }
 
-    /// Nothing is mounted, nobody guards it, nobody listens.
+    /// Nothing is mounted, and no guard process is left.
     pub(crate) fn assert_clean(&self, within: Duration) {
         let mnt = self.mnt();
         assert!(wait_until(within, TICK, || !is_mounted(&mnt)), "{} is still mounted", mnt.display());
@@ -253,7 +253,7 @@ pub(crate) fn this_test(name: &str, value: &Path) -> Command {
     command
 }
 
-/// What [`this_test`]'s child was told; `None` if somebody ran it by hand.
+/// What [`this_test`]'s child was told; `None` if it was started by hand.
 pub(crate) fn told() -> Option<PathBuf> {
     std::env::var_os("STUNFS_CHILD").map(PathBuf::from)
 }

@@ -131,9 +131,9 @@ explain() {
 Both guests did the same, on the same storage, but for one word: --thick. s: seconds since the thin volume was mounted.
 
 First writes wait: a grain of 64 KiB takes 100 ms, one after the other. The backup brings hundreds at once, so the last of them \
-waits for minutes, and with it whoever comes next, if he needs new space. Reads and rewrites do not.
+waits for minutes, and with it every later write that needs new space. Reads and rewrites do not.
 XFS piles up: the log needs new space, too. Who holds an allocation group's buffer and waits for the log keeps it locked, and \
-everybody else who creates or removes a file there waits in xfs_buf_lock: fluentd for one, whose own data is still in the page cache.
+every other process that creates or removes a file there waits in xfs_buf_lock: fluentd for one, whose own data is still in the page cache.
 The guest is stunned: the hypervisor's rule here is to do so when a write has waited for $patience s. On the thick volume none does.
 Soft lockup: the guest's clock went on while it stood still. The figure counts 2^30 ns: predicted $(predicted "$(frozen_seconds thin)").
 NFS: requests that were under way got no answer for longer than timeo x (retrans + 1) = $((nfs_timeo * 3 / 10)) s of the guest's clock.

@@ -85,7 +85,7 @@ raw_line() { jq -rs --arg words "$1" '.[0].raw // "" | split("\n") | map(select(
 # first_writes VOLUME: how many have waited for new grains so far.
 first_writes() { ctl "$1" --json status | jq .counters.held; }
 
-# longest_wait VOLUME: of who is held now, in whole seconds.
+# longest_wait VOLUME: of the operations that are held now, in whole seconds.
 longest_wait() { ctl "$1" --json status | jq '((.uptime_us - (.held.ops[0].since_us // .uptime_us)) / 1e6) | floor'; }
 
 fluentd_piles_up() { pile_ups "$1" "$2" | grep -q '"task":"fluentd'; }

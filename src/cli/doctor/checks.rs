@@ -56,7 +56,7 @@ fn dev_fuse() -> Check {
     check.required()
 }
 
-/// CAP_SYS_ADMIN.
+/// Whether this process has CAP_SYS_ADMIN, which mount(2) needs.
 fn can_mount_by_itself() -> bool {
     const SYS_ADMIN: u32 = 21;
     let mask = TaskStatus::of_this_process().and_then(|status| status.mask("CapEff"));

@@ -467,7 +467,7 @@ fn map_shared(file: &OwnedFd, offset: u32, len: u32, seed: u8) -> Outcome {
     let Some((offset, len)) = mappable(file, offset, len)? else { return Ok(Answer::Nothing) };
     let protection = ProtFlags::READ | ProtFlags::WRITE;
     let data = pattern(u32::try_from(len).unwrap(), seed);
-    // SAFETY: a new mapping, used only here, within the size of a file that nobody else changes meanwhile.
+    // SAFETY: a new mapping, used only here, within the size of a file that no other thread changes meanwhile.
     unsafe {
         let map = rustix::mm::mmap(std::ptr::null_mut(), len, protection, MapFlags::SHARED, file.as_fd(), offset)?;
         std::ptr::copy_nonoverlapping(data.as_ptr(), map.cast(), len);
