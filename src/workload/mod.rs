@@ -17,9 +17,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod appender;
+mod collect;
+mod crew;
+mod heartbeat;
+mod journal;
+mod kinds;
+mod lock;
 mod measure;
-mod reader;
+mod metrics;
+mod names;
+mod ranges;
 mod record;
 mod report;
 mod run;
@@ -35,8 +42,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use heartbeat::{HeartbeatReport, HeartbeatsReport};
+pub use journal::{AckLogError, read_ack_log};
 pub use measure::WriterOp;
-pub use report::{Kept, LongWait, OpReport, Progress, Trouble, WorkloadReport};
+pub use metrics::MetricValue;
+pub use report::{
+    AckLatency, IntervalReport, Kept, LockReport, LongWait, OpReport, PileUp, Progress, Trouble, WorkloadReport,
+};
 pub use run::{WorkloadError, run};
 pub use verify::{Verified, verify};
 
@@ -113,7 +125,8 @@ pub struct WorkloadOptions {
     pub duration: Duration,
     /// Stop earlier, after so many records (or reads) per thread.
     pub count: Option<u64>,
-    /// From one record to the next, per thread; none: as fast as it goes. What a stall delays is not made up for.
+    /// From one record to the next, per thread; none: as fast as it goes. The beat goes on through a stall: what was due meanwhile is
+    /// left out and counted with its wait, not made up for in a burst.
     pub every: Option<Duration>,
     /// Count a record as written only when it was fsynced: a chunk or a backup file when it is full, a logger's or
     /// churn's record at once.
@@ -124,6 +137,10 @@ pub struct WorkloadOptions {
     pub verify: bool,
     /// How often progress is told.
     pub progress: Duration,
+    /// Bytes of a record, in place of the kind's own.
+    pub record_bytes: Option<usize>,
+    /// Where to keep which records were acknowledged: a file that is not on the storage under test.
+    pub ack_log: Option<PathBuf>,
 }
 
 impl WorkloadOptions {
@@ -141,6 +158,8 @@ impl WorkloadOptions {
             patience: Duration::from_secs(5),
             verify: true,
             progress: Duration::from_secs(1),
+            record_bytes: None,
+            ack_log: None,
         }
     }
 }

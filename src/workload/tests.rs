@@ -5,8 +5,10 @@ use std::fs;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::collect::Shown;
+use super::crew::{Beat, Crew, Role, Worker};
 use super::measure::Meter;
-use super::run::{Worker, run_workers};
+use super::run::run_crew;
 use super::*;
 use crate::time::{Clock, SimTime, pause};
 
@@ -148,6 +150,12 @@ fn a_directory_that_is_not_there_is_an_error_in_one_line() {
     assert!(matches!(run(&none, &NOT_STOPPED, |_| ()), Err(WorkloadError::Options(_))));
 }
 
+fn crew_of<W: Worker + 'static>(worker: impl FnOnce() -> W + Send + 'static) -> Crew {
+    let make = Box::new(move |_: &Meter| Ok(Box::new(worker()) as Box<dyn Worker>));
+    let role = Role { name: "fluentd-0".to_owned(), beat: Beat::Records, make };
+    Crew { roles: vec![role], shown: Shown::default() }
+}
+
 /// Hangs in its third write for far longer than anybody waits.
 struct Hanging(u64);
 
@@ -178,13 +186,9 @@ fn a_thread_that_hangs_is_told_of_and_left_behind() {
         ..options(WriterKind::Fluentd, dir.path(), 1)
     };
     let mut waits = Vec::new();
-    let report = run_workers(
-        &options,
-        &NOT_STOPPED,
-        |told| waits.extend(told.waiting.clone()),
-        |_, _, _| Ok(Box::new(Hanging(0))),
-    )
-    .unwrap();
+    let (clock, crew) = (Clock::start(), crew_of(|| Hanging(0)));
+    let report =
+        run_crew(&options, clock, &NOT_STOPPED, |told| waits.extend(told.waiting.first().cloned()), crew).unwrap();
     assert!(report.elapsed_us < 30_000_000, "{report:?}");
     assert_eq!((report.records, report.stuck.len(), report.is_clean()), (2, 1, false));
     assert_eq!((report.stuck[0].op, report.stuck[0].writer.as_str()), (Some(WriterOp::Write), "fluentd-0"));
@@ -212,7 +216,7 @@ impl Worker for Failing {
 fn errors_are_counted_by_name_and_do_not_end_it() {
     let dir = tempfile::tempdir().unwrap();
     let options = options(WriterKind::Fluentd, dir.path(), 4);
-    let report = run_workers(&options, &NOT_STOPPED, |_| (), |_, _, _| Ok(Box::new(Failing(0)))).unwrap();
+    let report = run_crew(&options, Clock::start(), &NOT_STOPPED, |_| (), crew_of(|| Failing(0))).unwrap();
     assert_eq!(report.errors, [Trouble { op: WriterOp::Write, error: "EIO".into(), count: 2 }]);
     assert!(!report.is_clean());
 }
@@ -223,15 +227,14 @@ fn an_error_does_not_tear_the_next_record() {
     let dir = tempfile::tempdir().unwrap();
     let inner = dir.path().join("logs");
     fs::create_dir(&inner).unwrap();
-    let meter = Meter::new(Clock::start());
-    let mut appender =
-        super::appender::Appender::new(&options(WriterKind::Churn, &inner, 1), "churn-0", &meter).unwrap();
+    let meter = Meter::new("churn-0", Clock::start(), None);
+    let mut appender = super::kinds::Appender::new(&options(WriterKind::Churn, &inner, 1), "churn-0", &meter).unwrap();
     appender.step(&meter).unwrap();
     fs::remove_dir_all(&inner).unwrap();
     assert!(appender.step(&meter).is_err());
     fs::create_dir(&inner).unwrap();
     appender.step(&meter).unwrap();
-    assert_eq!(meter.stats().kept.iter().collect::<Vec<_>>(), [0, 2]);
+    assert_eq!(meter.stats().kept["churn-0"].iter().collect::<Vec<_>>(), [0, 2]);
     assert_eq!(verify(&inner, None).unwrap().records, 1);
 }
 
@@ -241,4 +244,68 @@ fn kinds_have_names() {
         assert_eq!(kind.name().parse(), Ok(kind));
     }
     assert!("nginx".parse::<WriterKind>().unwrap_err().contains("fluentd"));
+}
+
+/// Its third record takes 300 ms.
+struct Stalled(u64);
+
+impl Worker for Stalled {
+    fn step(&mut self, meter: &Meter) -> io::Result<()> {
+        self.0 += 1;
+        meter.time(WriterOp::Write, || {
+            pause(if self.0 == 3 { Duration::from_millis(300) } else { Duration::ZERO });
+            Ok(())
+        })?;
+        meter.written(self.0..=self.0);
+        Ok(())
+    }
+    fn end(&mut self, _meter: &Meter) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn records_that_were_due_during_a_stall_count_with_their_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let every = Some(Duration::from_millis(10));
+    let options = WorkloadOptions { every, ..options(WriterKind::Fluentd, dir.path(), 10) };
+    let report = run_crew(&options, Clock::start(), &NOT_STOPPED, |_| (), crew_of(|| Stalled(0))).unwrap();
+    // 300 ms are 30 beats: one was under way, the last one is late, the others are left out.
+    assert!(report.missed >= 28 && report.records == 10, "{report:?}");
+    assert_eq!(report.ack_latency.count, report.records + report.missed);
+    let latency = &report.ack_latency;
+    assert!(latency.max_us >= 300_000 && latency.p50_us >= 100_000, "{latency:?}");
+    let MetricValue::Micros(p50) = report.metrics()["ack_latency.p50"] else { panic!("no time") };
+    assert_eq!(p50, latency.p50_us);
+}
+
+#[test]
+fn a_record_that_still_hangs_counts_and_so_do_those_due_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = WorkloadOptions {
+        count: None,
+        duration: Duration::from_millis(300),
+        patience: Duration::from_millis(100),
+        every: Some(Duration::from_millis(10)),
+        progress: Duration::from_millis(50),
+        ..options(WriterKind::Fluentd, dir.path(), 1)
+    };
+    let mut told = Vec::new();
+    let crew = crew_of(|| Hanging(0));
+    let report = run_crew(&options, Clock::start(), &NOT_STOPPED, |now| told.push(now.clone()), crew).unwrap();
+    assert!(report.ack_latency.max_us >= 350_000 && report.ack_latency.count >= 30, "{:?}", report.ack_latency);
+    let waits: Vec<_> = told.iter().map(|now| now.interval.ack_max_us).collect();
+    assert!(waits.last() >= Some(&150_000), "an interval shows what waits in it: {waits:?}");
+    assert_eq!(told.iter().map(|now| now.interval.records).sum::<u64>(), 2);
+}
+
+#[test]
+fn the_histogram_can_be_read_by_others() {
+    use base64::Engine;
+    let dir = tempfile::tempdir().unwrap();
+    let report = run_here(&options(WriterKind::Churn, dir.path(), 50));
+    let packed = base64::engine::general_purpose::STANDARD.decode(&report.ack_latency.hdr).unwrap();
+    let read: hdrhistogram::Histogram<u64> =
+        hdrhistogram::serialization::Deserializer::new().deserialize(&mut packed.as_slice()).unwrap();
+    assert_eq!((read.len(), read.max()), (50, report.ack_latency.max_us));
 }
