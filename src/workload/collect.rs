@@ -65,11 +65,28 @@ pub(super) fn pile_up(threads: &[ReportedThread<'_>], locks: &[Arc<LockWatch>]) 
         let waiting = || waits.iter().filter(|wait| wait.lock.as_deref() == Some(lock.name()));
         let for_us = waiting().map(|wait| wait.for_us).max()?;
         let holder = lock.holder()?;
-        let op = threads.iter().find(|thread| thread.meter.name() == holder)?.meter.waiting().map(|wait| wait.op);
+        let (root, op) = root(&holder, threads, locks);
         let waiters = waiting().map(|wait| wait.writer.clone()).collect();
-        Some(PileUp { lock: lock.name().to_owned(), holder, op, waiters, for_us })
+        Some(PileUp { lock: lock.name().to_owned(), holder, root, op, waiters, for_us })
     };
     locks.iter().filter_map(pile_up).max_by_key(PileUp::weight)
+}
+
+/// The thread that `holder` waits for, through the locks between them, and what that one is in.
+fn root(holder: &str, threads: &[ReportedThread<'_>], locks: &[Arc<LockWatch>]) -> (String, Option<WriterOp>) {
+    let mut root = holder.to_owned();
+    let mut op = None;
+    // A chain has no more links than there are locks.
+    for _ in 0..=locks.len() {
+        let wait = threads.iter().find(|thread| thread.meter.name() == root).and_then(|thread| thread.meter.waiting());
+        op = wait.as_ref().map(|wait| wait.op);
+        let next = wait.and_then(|wait| locks.iter().find(|lock| Some(lock.name()) == wait.lock.as_deref())?.holder());
+        match next {
+            Some(next) => root = next,
+            None => break,
+        }
+    }
+    (root, op)
 }
 
 impl PileUp {
@@ -115,7 +132,8 @@ struct Sums {
     times: BTreeMap<WriterOp, Histogram<u64>>,
     lock_waits: BTreeMap<String, Histogram<u64>>,
     errors: BTreeMap<(WriterOp, String), u64>,
-    kept: BTreeMap<String, RoaringTreemap>,
+    written: BTreeMap<String, RoaringTreemap>,
+    retired: BTreeMap<String, RoaringTreemap>,
     ack: Histogram<u64>,
 }
 
@@ -134,7 +152,8 @@ pub(super) fn report(
         times: BTreeMap::new(),
         lock_waits: BTreeMap::new(),
         errors: BTreeMap::new(),
-        kept: BTreeMap::new(),
+        written: BTreeMap::new(),
+        retired: BTreeMap::new(),
         ack: microseconds(),
     };
     for thread in threads {
@@ -142,7 +161,7 @@ pub(super) fn report(
             report.longest_gap_us = report.longest_gap_us.max(micros(thread.meter.longest_gap(thread.ended)));
             sums.ack += &thread.meter.ack_latency(thread.ended.is_none(), options.every);
         }
-        sums.add(&mut report, &thread.meter.stats());
+        sums.add(&mut report, thread.meter.name(), &thread.meter.stats());
         if thread.ended.is_none() {
             let writer = thread.meter.name().to_owned();
             let wait = thread.wait().unwrap_or(LongWait { writer, op: None, for_us: 0, lock: None });
@@ -154,8 +173,14 @@ pub(super) fn report(
     report.ack_latency = AckLatency::of(&sums.ack);
     report.locks = sums.lock_waits.iter().map(|(lock, times)| LockReport::of(lock, times)).collect();
     report.errors = sums.errors.into_iter().map(|((op, error), count)| Trouble { op, error, count }).collect();
-    let kept = sums.kept.into_iter().filter(|(_, numbers)| !numbers.is_empty());
-    report.kept = kept.map(|(writer, numbers)| Kept { writer, records: ranges(&numbers).collect() }).collect();
+    for (writer, mut numbers) in sums.written {
+        if let Some(retired) = sums.retired.get(&writer) {
+            numbers -= retired;
+        }
+        if !numbers.is_empty() {
+            report.kept.push(Kept { writer, records: ranges(&numbers).collect() });
+        }
+    }
     report
 }
 
@@ -187,7 +212,7 @@ fn empty_report(options: &WorkloadOptions) -> WorkloadReport {
 }
 
 impl Sums {
-    fn add(&mut self, report: &mut WorkloadReport, stats: &Stats) {
+    fn add(&mut self, report: &mut WorkloadReport, name: &str, stats: &Stats) {
         report.records += stats.records;
         report.missed += stats.missed;
         report.mismatches += stats.mismatches;
@@ -200,8 +225,11 @@ impl Sums {
         for (error, count) in &stats.errors {
             *self.errors.entry(error.clone()).or_default() += count;
         }
-        for (writer, numbers) in &stats.kept {
-            *self.kept.entry(writer.clone()).or_default() |= numbers;
+        if !stats.written.is_empty() {
+            *self.written.entry(name.to_owned()).or_default() |= &stats.written;
+        }
+        for (writer, numbers) in &stats.retired {
+            *self.retired.entry(writer.clone()).or_default() |= numbers;
         }
     }
 

@@ -33,8 +33,12 @@ pub(super) struct Held<'a, T> {
 
 impl<T> NamedLock<T> {
     pub(super) fn new(name: &str, value: T) -> Self {
-        let watch = Arc::new(LockWatch { name: name.to_owned(), holder: Mutex::new(None) });
-        Self { watch, inner: Mutex::new(value) }
+        Self::watched(&LockWatch::new(name), value)
+    }
+
+    /// A lock that takes the place of another, which is not used any more.
+    pub(super) fn watched(watch: &Arc<LockWatch>, value: T) -> Self {
+        Self { watch: Arc::clone(watch), inner: Mutex::new(value) }
     }
 
     pub(super) fn watch(&self) -> Arc<LockWatch> {
@@ -51,6 +55,10 @@ impl<T> NamedLock<T> {
 }
 
 impl LockWatch {
+    pub(super) fn new(name: &str) -> Arc<Self> {
+        Arc::new(Self { name: name.to_owned(), holder: Mutex::new(None) })
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.name
     }

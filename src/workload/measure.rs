@@ -114,8 +114,10 @@ pub(super) struct Stats {
     pub(super) records: u64,
     /// Reads that gave something else than was written.
     pub(super) mismatches: u64,
-    /// Numbers of records that must still be there.
-    pub(super) kept: BTreeMap<String, RoaringTreemap>,
+    /// Numbers of records that are written.
+    pub(super) written: RoaringTreemap,
+    /// Numbers of records that were deleted, by writer.
+    pub(super) retired: BTreeMap<String, RoaringTreemap>,
     last_record: SimTime,
     longest_gap: Duration,
 }
@@ -155,7 +157,8 @@ impl Meter {
             errors: BTreeMap::new(),
             records: 0,
             mismatches: 0,
-            kept: BTreeMap::new(),
+            written: RoaringTreemap::new(),
+            retired: BTreeMap::new(),
             last_record: clock.now(),
             longest_gap: Duration::ZERO,
         };
@@ -236,18 +239,21 @@ impl Meter {
         if let Some(journal) = &self.journal {
             journal.acknowledged(&self.name, &numbers);
         }
-        self.stats().kept.entry(self.name.clone()).or_default().insert_range(numbers);
+        self.stats().written.insert_range(numbers);
         self.progress(count);
     }
 
     /// These records of this writer are about to be deleted.
     pub(super) fn retired(&self, numbers: RangeInclusive<u64>) {
+        self.retired_of(&self.name, numbers);
+    }
+
+    /// These records, which another thread has written, are about to be deleted.
+    pub(super) fn retired_of(&self, writer: &str, numbers: RangeInclusive<u64>) {
         if let Some(journal) = &self.journal {
-            journal.retired(&self.name, &numbers);
+            journal.retired(writer, &numbers);
         }
-        if let Some(kept) = self.stats().kept.get_mut(&self.name) {
-            kept.remove_range(numbers);
-        }
+        self.stats().retired.entry(writer.to_owned()).or_default().insert_range(numbers);
     }
 
     /// Something was read, as it was written or not.

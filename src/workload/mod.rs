@@ -56,7 +56,7 @@ pub use verify::{Verified, verify};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WriterKind {
-    /// A log collector's buffer: a chunk file, 20 small appends, a rename; the oldest chunks are unlinked.
+    /// A log collector: inputs with position files, a file buffer with its locks, threads that enqueue and flush.
     Fluentd,
     /// A log file that is appended to and rotated.
     Logger,
@@ -137,6 +137,8 @@ pub struct WorkloadOptions {
     pub verify: bool,
     /// How often progress is told.
     pub progress: Duration,
+    /// Threads that flush (fluentd).
+    pub flush_threads: u16,
     /// Bytes of a record, in place of the kind's own.
     pub record_bytes: Option<usize>,
     /// Where to keep which records were acknowledged: a file that is not on the storage under test.
@@ -158,6 +160,7 @@ impl WorkloadOptions {
             patience: Duration::from_secs(5),
             verify: true,
             progress: Duration::from_secs(1),
+            flush_threads: 2,
             record_bytes: None,
             ack_log: None,
         }

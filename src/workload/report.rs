@@ -94,7 +94,9 @@ pub struct PileUp {
     pub lock: String,
     /// The thread that holds it.
     pub holder: String,
-    /// What that thread waits for; none: it is between two operations.
+    /// The thread that waits for the file system: the holder, or one that holds a lock which the holder waits for.
+    pub root: String,
+    /// What that thread is in; none: it is between two operations.
     pub op: Option<WriterOp>,
     /// The threads that wait for the lock.
     pub waiters: Vec<String>,

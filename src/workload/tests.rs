@@ -28,22 +28,33 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn a_chunk_has_20_records_and_8_are_kept() {
+fn a_fluentd_writes_chunks_with_metadata_and_positions() {
     let dir = tempfile::tempdir().unwrap();
-    let report = run_here(&options(WriterKind::Fluentd, dir.path(), 190));
-    assert_eq!((report.records, report.is_clean()), (190, true), "{report:?}");
-    let names: Vec<_> = files(dir.path()).into_keys().collect();
-    let expected: Vec<_> = (2..10).map(|chunk| format!("fluentd-0.{:012}.log", chunk * 20)).collect();
-    assert_eq!(names, expected);
-    let verified = report.verified.unwrap();
-    assert_eq!((verified.files, verified.records, verified.lost), (8, 150, 0));
-    assert_eq!(report.ops[&WriterOp::Write].count, 190);
-    assert_eq!(
-        (report.ops[&WriterOp::Create].count, report.ops[&WriterOp::Rename].count, report.ops[&WriterOp::Unlink].count),
-        (10, 10, 2)
-    );
-    assert!(!report.ops.contains_key(&WriterOp::Fsync));
-    assert_eq!(report.kept, [Kept { writer: "fluentd-0".into(), records: vec![(40, 189)] }]);
+    let options = WorkloadOptions { threads: 3, ..options(WriterKind::Fluentd, dir.path(), 100) };
+    let report = run_here(&options);
+    assert_eq!((report.records, report.is_clean()), (300, true), "{report:?}");
+    let names: Vec<_> = files(&dir.path().join("fluentd")).into_keys().collect();
+    let of = |end: &str| names.iter().filter(|name| name.ends_with(end)).count();
+    assert_eq!((of(".log"), of(".log.meta"), of(".pos"), names.len()), (3, 3, 3, 9), "{names:?}");
+    assert!(names[3].starts_with("buffer.b"), "{names:?}");
+    assert_eq!(report.slow_flushes, Some(0));
+    let position = fs::read_to_string(dir.path().join("fluentd/0.pos")).unwrap();
+    assert_eq!(position.split('\t').nth(1), Some(format!("{:016x}", 100 * 300).as_str()), "{position}");
+    assert_eq!(report.kept[0], Kept { writer: "fluentd-0".into(), records: vec![(0, 99)] });
+}
+
+#[test]
+fn a_full_buffer_is_flushed_in_order_and_its_records_are_not_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let big = WorkloadOptions { record_bytes: Some(1 << 20), ..options(WriterKind::Fluentd, dir.path(), 40) };
+    let every = Some(Duration::from_millis(20));
+    let report = run_here(&WorkloadOptions { every, ..big });
+    assert_eq!((report.records, report.is_clean()), (40, true), "{report:?}");
+    let names: Vec<_> = files(&dir.path().join("fluentd")).into_keys().collect();
+    assert!(names.iter().any(|name| name.starts_with("buffer.q")), "{names:?}");
+    assert!(report.ops[&WriterOp::Rename].count >= 20 && report.ops[&WriterOp::Unlink].count >= 2, "{report:?}");
+    assert!(report.kept[0].records[0].0 > 0, "the oldest are sent: {:?}", report.kept);
+    assert_eq!(report.verified.unwrap().acknowledged, Some(40 - report.kept[0].records[0].0));
 }
 
 #[test]
@@ -76,11 +87,20 @@ fn the_same_seed_writes_the_same_bytes() {
     assert_ne!(written[0], written[2]);
 }
 
+/// Five files of 20 records each, all of them acknowledged.
+fn five_files(dir: &Path) -> Vec<Kept> {
+    for file in 0..5 {
+        let records = (file * 20..(file + 1) * 20).flat_map(|n| super::record::encode(7, "churn-0", n, 300));
+        fs::write(dir.join(format!("churn-0.{:012}.log", file * 20)), records.collect::<Vec<_>>()).unwrap();
+    }
+    vec![Kept { writer: "churn-0".into(), records: vec![(0, 99)] }]
+}
+
 #[test]
 fn what_is_lost_is_found_out() {
     let dir = tempfile::tempdir().unwrap();
-    let report = run_here(&options(WriterKind::Fluentd, dir.path(), 100));
-    let chunk = |first: u64| dir.path().join(format!("fluentd-0.{first:012}.log"));
+    let kept = five_files(dir.path());
+    let chunk = |first: u64| dir.path().join(format!("churn-0.{first:012}.log"));
     fs::remove_file(chunk(40)).unwrap();
     let torn = fs::read(chunk(80)).unwrap();
     fs::write(chunk(80), &torn[..torn.len() - 450]).unwrap();
@@ -89,24 +109,40 @@ fn what_is_lost_is_found_out() {
     fs::write(chunk(0), zeroed).unwrap();
     fs::write(dir.path().join("of-others.log"), "not ours").unwrap();
 
-    let verified = verify(dir.path(), Some(&report.kept)).unwrap();
+    let verified = verify(dir.path(), Some(&kept)).unwrap();
     let lost = vec![(1, 2), (40, 59), (98, 99)];
-    assert_eq!(verified.lost_records, [Kept { writer: "fluentd-0".into(), records: lost }]);
-    assert_eq!((verified.lost, verified.records, verified.files), (24, 76, 4));
+    assert_eq!(verified.lost_records, [Kept { writer: "churn-0".into(), records: lost }]);
+    assert_eq!((verified.lost, verified.torn, verified.records, verified.files), (24, 1, 76, 4));
     assert_eq!(verified.damaged, 2, "a tear, and zeroes");
     assert_eq!(verify(dir.path(), None).unwrap().lost, 2, "only what a later record of the file proves");
+    assert!(!verified.is_clean());
+}
+
+#[test]
+fn what_is_doubled_or_out_of_order_is_found_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = five_files(dir.path());
+    assert!(verify(dir.path(), Some(&kept)).unwrap().is_clean());
+    let file = dir.path().join(format!("churn-0.{:012}.log", 20));
+    let text = fs::read(&file).unwrap();
+    fs::write(&file, [&text[300..600], &text[..300], &text[600..]].concat()).unwrap();
+    let verified = verify(dir.path(), Some(&kept)).unwrap();
+    assert_eq!((verified.out_of_order, verified.duplicates, verified.is_clean()), (1, 0, false));
+    fs::write(&file, [&text[..], &text[5700..]].concat()).unwrap();
+    let verified = verify(dir.path(), Some(&kept)).unwrap();
+    assert_eq!((verified.out_of_order, verified.duplicates, verified.is_clean()), (0, 1, false));
 }
 
 /// A record that was written and not acknowledged, since the server was killed in between, is no record that must be there.
 #[test]
 fn a_record_that_was_never_acknowledged_is_told_from_a_lost_one() {
     let dir = tempfile::tempdir().unwrap();
-    let mut report = run_here(&options(WriterKind::Fluentd, dir.path(), 100));
-    report.kept[0].records = vec![(0, 97)];
-    let verified = verify(dir.path(), Some(&report.kept)).unwrap();
+    let mut kept = five_files(dir.path());
+    kept[0].records = vec![(0, 97)];
+    let verified = verify(dir.path(), Some(&kept)).unwrap();
     assert_eq!((verified.records, verified.lost, verified.unacknowledged), (100, 0, 2));
-    fs::remove_file(dir.path().join(format!("fluentd-0.{:012}.log", 80))).unwrap();
-    let verified = verify(dir.path(), Some(&report.kept)).unwrap();
+    fs::remove_file(dir.path().join(format!("churn-0.{:012}.log", 80))).unwrap();
+    let verified = verify(dir.path(), Some(&kept)).unwrap();
     assert_eq!((verified.records, verified.lost, verified.unacknowledged), (80, 18, 0));
 }
 
@@ -234,7 +270,7 @@ fn an_error_does_not_tear_the_next_record() {
     assert!(appender.step(&meter).is_err());
     fs::create_dir(&inner).unwrap();
     appender.step(&meter).unwrap();
-    assert_eq!(meter.stats().kept["churn-0"].iter().collect::<Vec<_>>(), [0, 2]);
+    assert_eq!(meter.stats().written.iter().collect::<Vec<_>>(), [0, 2]);
     assert_eq!(verify(&inner, None).unwrap().records, 1);
 }
 

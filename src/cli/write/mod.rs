@@ -24,7 +24,7 @@ use super::suggest::Suggested;
 
 const EXAMPLES: &str = "\
 Workloads:
-  fluentd   a chunk file, 20 small appends, a rename; old chunks are unlinked
+  fluentd   inputs with position files, a file buffer with fluentd's locks, threads that enqueue and flush
   logger    a log that is appended to and rotated
   churn     4 KiB files, created and unlinked
   reader    4 KiB reads at random places, past the page cache
@@ -77,6 +77,9 @@ struct WriterArgs {
     /// Threads, each with files of its own; of a fluentd: its inputs
     #[arg(long, visible_alias = "inputs", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: u16,
+    /// Threads that flush (fluentd)
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    flush_threads: u16,
     /// Bytes of a record, such as 300 or 4KiB [the workload's own]
     #[arg(long, value_name = "SIZE", value_parser = parse_record_size)]
     record_size: Option<usize>,
@@ -231,6 +234,7 @@ fn options(args: &WriterArgs) -> WorkloadOptions {
         fsync: args.fsync,
         patience: args.patience,
         verify: !args.no_verify,
+        flush_threads: args.flush_threads,
         record_bytes: args.record_size,
         ack_log: args.ack_log.clone(),
         progress: args.progress,

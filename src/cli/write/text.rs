@@ -66,12 +66,13 @@ fn latency(report: &WorkloadReport) -> Option<String> {
 
 fn pile_up(pile: &PileUp) -> String {
     let waiters = u64::try_from(pile.waiters.len()).unwrap_or(u64::MAX);
-    let op = pile.op.map_or(String::new(), |op| format!(", which was in {}", op.name()));
+    let op = pile.op.map_or("none", |op| op.name());
+    let holder =
+        if pile.root == pile.holder { pile.holder.clone() } else { format!("{}, behind {}", pile.holder, pile.root) };
     format!(
-        "{} waited up to {} for lock '{}' held by {}{op}",
+        "{} waited up to {} for lock '{}', held by {holder} (in {op})",
         count(waiters, "thread"),
         micros(pile.for_us),
-        pile.lock,
-        pile.holder
+        pile.lock
     )
 }

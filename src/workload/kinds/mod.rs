@@ -3,6 +3,9 @@
 //! Must not know: how threads run. Invariant: a crew is made without touching the file system; its threads do that.
 
 mod appender;
+mod chunk;
+mod files;
+mod fluentd;
 mod reader;
 
 pub(super) use appender::Appender;
@@ -14,7 +17,15 @@ use super::{WorkloadOptions, WriterKind};
 use crate::time::Clock;
 
 /// The threads of a workload.
-pub(super) fn crew(options: &WorkloadOptions, _clock: Clock) -> Crew {
+pub(super) fn crew(options: &WorkloadOptions, clock: Clock) -> Crew {
+    match options.kind {
+        WriterKind::Fluentd => fluentd::crew(options, clock),
+        _ => independent(options),
+    }
+}
+
+/// Threads that share nothing.
+fn independent(options: &WorkloadOptions) -> Crew {
     let roles = (0..options.threads).map(|number| {
         let name = format!("{}-{number}", options.kind);
         let make: Make = match options.kind {
