@@ -195,7 +195,7 @@ fn a_volume_that_does_not_run_is_unavailable() {
 fn writers_report_what_they_suffered() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().to_str().unwrap();
-    for workload in ["fluentd", "logger", "churn", "reader", "backup"] {
+    for workload in ["fluentd", "logger", "churn", "reader", "backup", "kubelet", "logrotate", "database"] {
         let output = run(&["write", workload, dir, "--count", "3", "--rate", "max", "--json", "--quiet"]);
         let line = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!((output.status.code(), line.as_str()), (Some(0), ""), "{workload}");

@@ -66,11 +66,57 @@ pub enum WriterKind {
     Reader,
     /// A burst of new data: files of 64 MiB, written one after the other, 1 MiB at a time. Keeps all of them.
     Backup,
+    /// Containers' logs with rotation, checkpoints, and two heartbeats of which one needs the disk.
+    Kubelet,
+    /// A log as rsyslog writes it, rotated as logrotate does it.
+    Logrotate,
+    /// A write-ahead log, each record synced, with checkpoints.
+    Database,
+}
+
+/// How a log is rotated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RotateStyle {
+    /// Renamed, and a new file is created; then the writer opens it.
+    #[default]
+    Create,
+    /// Renamed; the writer creates the new file.
+    Rename,
+    /// Copied, and truncated: the writer does not notice.
+    Copytruncate,
+}
+
+impl RotateStyle {
+    /// Their names.
+    pub const NAMES: [&str; 3] = ["create", "rename", "copytruncate"];
+}
+
+impl FromStr for RotateStyle {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "create" => Ok(Self::Create),
+            "rename" => Ok(Self::Rename),
+            "copytruncate" => Ok(Self::Copytruncate),
+            _ => Err(format!("'{text}' is no way to rotate; there are {}", Self::NAMES.join(", "))),
+        }
+    }
 }
 
 impl WriterKind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Fluentd, Self::Logger, Self::Churn, Self::Reader, Self::Backup];
+    pub const ALL: [Self; 8] = [
+        Self::Fluentd,
+        Self::Logger,
+        Self::Churn,
+        Self::Reader,
+        Self::Backup,
+        Self::Kubelet,
+        Self::Logrotate,
+        Self::Database,
+    ];
 
     /// Its name.
     pub const fn name(self) -> &'static str {
@@ -80,14 +126,17 @@ impl WriterKind {
             Self::Churn => "churn",
             Self::Reader => "reader",
             Self::Backup => "backup",
+            Self::Kubelet => "kubelet",
+            Self::Logrotate => "logrotate",
+            Self::Database => "database",
         }
     }
 
     /// The time from one record to the next, unless told otherwise.
     pub const fn usual_interval(self) -> Duration {
         match self {
-            Self::Fluentd | Self::Logger => Duration::from_millis(5),
-            Self::Churn | Self::Reader | Self::Backup => Duration::from_millis(20),
+            Self::Fluentd | Self::Logger | Self::Kubelet | Self::Logrotate => Duration::from_millis(5),
+            Self::Churn | Self::Reader | Self::Backup | Self::Database => Duration::from_millis(20),
         }
     }
 }
@@ -139,6 +188,8 @@ pub struct WorkloadOptions {
     pub progress: Duration,
     /// Threads that flush (fluentd).
     pub flush_threads: u16,
+    /// How logs are rotated (logger, logrotate).
+    pub rotate: RotateStyle,
     /// Bytes of a record, in place of the kind's own.
     pub record_bytes: Option<usize>,
     /// Where to keep which records were acknowledged: a file that is not on the storage under test.
@@ -161,6 +212,7 @@ impl WorkloadOptions {
             verify: true,
             progress: Duration::from_secs(1),
             flush_threads: 2,
+            rotate: RotateStyle::Create,
             record_bytes: None,
             ack_log: None,
         }

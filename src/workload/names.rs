@@ -7,7 +7,7 @@ use std::path::Path;
 use super::WriterKind;
 
 /// Ends of names of files without records: offsets, metadata, checkpoints.
-const WITHOUT_RECORDS: [&str; 5] = [".meta", ".pos", ".state", ".tmp", ".status"];
+const WITHOUT_RECORDS: [&str; 6] = [".meta", ".pos", ".state", ".tmp", ".status", ".db"];
 
 /// Whether `path`, below a writers' directory, holds records: it or its first folder is called after a kind, as in
 /// `churn-0.000000000040.log` and `fluentd/buffer.b61.log`.

@@ -81,7 +81,7 @@ fn the_same_seed_writes_the_same_bytes() {
     let written = [7, 7, 8].map(|seed| {
         let dir = tempfile::tempdir().unwrap();
         run_here(&WorkloadOptions { seed, ..options(WriterKind::Logger, dir.path(), 50) });
-        files(dir.path())
+        files(&dir.path().join("logger-0"))
     });
     assert_eq!(written[0], written[1]);
     assert_ne!(written[0], written[2]);
@@ -344,4 +344,61 @@ fn the_histogram_can_be_read_by_others() {
     let read: hdrhistogram::Histogram<u64> =
         hdrhistogram::serialization::Deserializer::new().deserialize(&mut packed.as_slice()).unwrap();
     assert_eq!((read.len(), read.max()), (50, report.ack_latency.max_us));
+}
+
+#[test]
+fn logs_are_rotated_in_every_way_and_nothing_is_lost() {
+    for rotate in [RotateStyle::Create, RotateStyle::Rename, RotateStyle::Copytruncate] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = WorkloadOptions { rotate, ..options(WriterKind::Logger, dir.path(), 6000) };
+        let report = run_here(&options);
+        assert_eq!((report.records, report.is_clean()), (6000, true), "{rotate:?} {report:?}");
+        let names: Vec<_> = files(&dir.path().join("logger-0")).into_keys().collect();
+        assert_eq!(names, ["messages", "messages.1", "messages.2", "messages.3", "messages.4"], "{rotate:?}");
+        assert!(report.kept[0].records[0].0 > 0, "the oldest is deleted: {:?}", report.kept);
+        assert_eq!(report.ops.contains_key(&WriterOp::Truncate), rotate == RotateStyle::Copytruncate);
+    }
+}
+
+/// A crash leaves half a line, and a copy whose original was not truncated any more.
+#[test]
+fn a_log_goes_on_behind_half_a_record_and_half_a_rotation() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(WriterKind::Logrotate, dir.path(), 50);
+    run_here(&options);
+    let log = dir.path().join("logrotate-0/messages");
+    let mut text = fs::read(&log).unwrap();
+    fs::write(dir.path().join("logrotate-0/messages.1"), &text).unwrap();
+    text.truncate(text.len() - 100);
+    fs::write(&log, &text).unwrap();
+    let report = run_here(&options);
+    assert!(report.is_clean(), "{report:?}");
+    let found = verify(dir.path(), Some(&[Kept { writer: "logrotate-0".into(), records: vec![(0, 48)] }])).unwrap();
+    assert_eq!((found.lost, found.damaged, found.duplicates, found.out_of_order), (0, 1, 0, 0), "{found:?}");
+}
+
+#[test]
+fn a_kubelet_has_two_hearts() {
+    let dir = tempfile::tempdir().unwrap();
+    let options =
+        WorkloadOptions { every: Some(Duration::from_millis(5)), ..options(WriterKind::Kubelet, dir.path(), 20) };
+    let report = run_here(&options);
+    assert!(report.is_clean(), "{report:?}");
+    let hearts = report.heartbeats.clone().unwrap();
+    assert!(hearts.disk.beats >= 1 && hearts.lease.beats >= 1 && !hearts.disk.lost && !hearts.lease.lost, "{hearts:?}");
+    assert_eq!((hearts.disk.limit_us, hearts.lease.limit_us), (180_000_000, 40_000_000));
+    assert!(dir.path().join("kubelet/checkpoint.state").exists());
+    assert!(report.metrics().contains_key("heartbeat_gap") && report.metrics().contains_key("lease_gap"));
+    let line = fs::read_to_string(dir.path().join("kubelet-0/0.log")).unwrap();
+    assert!(line.lines().all(|line| line.split(' ').nth(1) == Some("stdout")), "{line}");
+}
+
+#[test]
+fn a_database_acknowledges_after_its_sync_and_allocates_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = WorkloadOptions { record_bytes: Some(64 << 10), ..options(WriterKind::Database, dir.path(), 100) };
+    let report = run_here(&options);
+    assert!(report.is_clean(), "{report:?}");
+    assert!(report.ops[&WriterOp::Fdatasync].count >= 100 && report.ops[&WriterOp::Allocate].count >= 6, "{report:?}");
+    assert!(report.ops[&WriterOp::Unlink].count >= 1 && report.kept[0].records[0].0 > 0);
 }

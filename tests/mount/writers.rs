@@ -152,4 +152,4 @@ fn no_acknowledged_record_is_lost_in_20_seeded_runs() {
     }
 }
 
-const KINDS: [&str; 3] = ["fluentd", "logger", "churn"];
+const KINDS: [&str; 5] = ["fluentd", "logger", "churn", "kubelet", "database"];

@@ -15,7 +15,9 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use stunfs::internal::units::{Bytes, ParseUnitError, parse_duration};
-use stunfs::internal::workload::{Progress, WorkloadOptions, WorkloadReport, WriterKind, run as run_workload};
+use stunfs::internal::workload::{
+    Progress, RotateStyle, WorkloadOptions, WorkloadReport, WriterKind, run as run_workload,
+};
 
 use super::exit::{FAILED, FINE, UsageError};
 use super::output;
@@ -28,7 +30,10 @@ Workloads:
   logger    a log that is appended to and rotated
   churn     4 KiB files, created and unlinked
   reader    4 KiB reads at random places, past the page cache
-  backup    new files of 64 MiB, 1 MiB at a time; all of them are kept
+  backup    new files of 64 MiB, written as tar does, 10 KiB at a time; all of them are kept
+  kubelet   containers' logs with rotation, checkpoints, a heartbeat that needs the disk and one that does not
+  logrotate a log as rsyslog writes it, rotated as logrotate does
+  database  a write-ahead log, each record synced, with checkpoints
 
 Exit code 1: an operation failed, a writer still hangs, or a record is lost.
 
@@ -60,7 +65,7 @@ enum WriteCommand {
 
 #[derive(Debug, Args)]
 struct WriterArgs {
-    /// fluentd, logger, churn, reader or backup
+    /// fluentd, logger, churn, reader, backup, kubelet, logrotate or database
     #[arg(value_name = "WORKLOAD", hide_possible_values = true, value_parser = Suggested::new(WriterKind::ALL.map(WriterKind::name)).of::<WriterKind>())]
     kind: WriterKind,
     /// An existing directory; files of an earlier run are gone on with
@@ -80,6 +85,9 @@ struct WriterArgs {
     /// Threads that flush (fluentd)
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     flush_threads: u16,
+    /// How logs are rotated: create, rename or copytruncate (logger, logrotate)
+    #[arg(long, value_name = "HOW", default_value = "create", hide_possible_values = true, value_parser = Suggested::new(RotateStyle::NAMES).of::<RotateStyle>())]
+    rotate: RotateStyle,
     /// Bytes of a record, such as 300 or 4KiB [the workload's own]
     #[arg(long, value_name = "SIZE", value_parser = parse_record_size)]
     record_size: Option<usize>,
@@ -235,6 +243,7 @@ fn options(args: &WriterArgs) -> WorkloadOptions {
         patience: args.patience,
         verify: !args.no_verify,
         flush_threads: args.flush_threads,
+        rotate: args.rotate,
         record_bytes: args.record_size,
         ack_log: args.ack_log.clone(),
         progress: args.progress,

@@ -16,6 +16,9 @@ use crate::workload::names::first_of;
 use crate::workload::record::encode;
 use crate::workload::{WorkloadOptions, WriterKind};
 
+/// Bytes that tar writes at a time.
+const TAR_RECORD: usize = 10 << 10;
+
 /// When records are synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sync {
@@ -39,16 +42,13 @@ struct FileLayout {
 impl FileLayout {
     fn of(options: &WorkloadOptions) -> Self {
         let (record_bytes, records_per_file, keep, rename) = match options.kind {
-            WriterKind::Fluentd => (300, 20, Some(8), true),
-            // About 256 KiB a file, 5 of them.
-            WriterKind::Logger => (300, 870, Some(4), true),
             WriterKind::Churn => (4096, 1, Some(64), false),
-            WriterKind::Reader | WriterKind::Backup => (1 << 20, 64, None, true),
+            _ => (1 << 20, 64, None, true),
         };
         let sync = match options.kind {
             _ if !options.fsync => Sync::Never,
-            WriterKind::Logger | WriterKind::Churn => Sync::EachRecord,
-            WriterKind::Fluentd | WriterKind::Reader | WriterKind::Backup => Sync::EachFile,
+            WriterKind::Churn => Sync::EachRecord,
+            _ => Sync::EachFile,
         };
         let record_bytes = options.record_bytes.unwrap_or(record_bytes);
         Self { record_bytes, records_per_file, keep, rename, sync }
@@ -128,7 +128,9 @@ impl Appender {
 
     fn append(&self, open: &mut Open, number: u64, meter: &Meter) -> io::Result<()> {
         let record = encode(self.seed, &self.name, number, self.shape.record_bytes);
-        meter.time(WriterOp::Write, || open.file.write_all(&record))?;
+        for block in record.chunks(TAR_RECORD) {
+            meter.time(WriterOp::Write, || open.file.write_all(block))?;
+        }
         if self.shape.sync == Sync::EachRecord {
             meter.time(WriterOp::Fsync, || open.file.sync_all())?;
         }
