@@ -195,7 +195,7 @@ fn a_volume_that_does_not_run_is_unavailable() {
 fn writers_report_what_they_suffered() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().to_str().unwrap();
-    for workload in ["fluentd", "logger", "churn", "reader", "backup"] {
+    for workload in ["fluentd", "logger", "churn", "reader", "backup", "kubelet", "logrotate", "database"] {
         let output = run(&["write", workload, dir, "--count", "3", "--rate", "max", "--json", "--quiet"]);
         let line = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!((output.status.code(), line.as_str()), (Some(0), ""), "{workload}");
@@ -330,7 +330,7 @@ fn regression_what_profiles_prints_is_a_valid_profile() {
 #[test]
 fn regression_the_manuals_have_every_option_of_mount_and_write() {
     for (command, manual) in
-        [("mount", include_str!("../docs/options.md")), ("write", include_str!("../docs/write.md"))]
+        [("mount", include_str!("../docs/options.md")), ("write", include_str!("../docs/writers.md"))]
     {
         let help = stdout(&run(&[command, "--help"]));
         let words = help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));

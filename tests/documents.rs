@@ -198,7 +198,7 @@ documents! {
     the_commands_of_freezing_run: "docs/freezing.md", FLUENTD, ["pgrep"];
     the_commands_of_fstab_run: "docs/fstab.md", "", ["mount.fuse3"];
     the_commands_of_kernel_log_run: "docs/kernel-log.md", "", ["jq"];
-    the_commands_of_write_run: "docs/write.md", VOLUME, ["jq"];
+    the_commands_of_writers_run: "docs/writers.md", VOLUME, ["jq"];
 }
 
 #[test]

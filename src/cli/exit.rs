@@ -92,7 +92,7 @@ fn kind_of(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
 
 fn workload_kind(error: &WorkloadError) -> ErrorKind {
     match error {
-        WorkloadError::Options(_) => ErrorKind::Usage,
+        WorkloadError::Options(_) | WorkloadError::AckLog(_) => ErrorKind::Usage,
         WorkloadError::Directory { cause, .. } => io_kind(cause),
         WorkloadError::Thread(_) => ErrorKind::Os,
     }

@@ -17,9 +17,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod appender;
+mod collect;
+mod crew;
+mod heartbeat;
+mod journal;
+mod kinds;
+mod lock;
 mod measure;
-mod reader;
+mod metrics;
+mod names;
+mod ranges;
 mod record;
 mod report;
 mod run;
@@ -35,8 +42,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use heartbeat::{HeartbeatReport, HeartbeatsReport};
+pub use journal::{AckLogError, read_ack_log};
 pub use measure::WriterOp;
-pub use report::{Kept, LongWait, OpReport, Trouble, WorkloadProgress, WorkloadReport};
+pub use metrics::MetricValue;
+pub use report::{
+    AckLatency, IntervalReport, Kept, LockReport, LongWait, OpReport, PileUp, Trouble, WorkloadProgress, WorkloadReport,
+};
 pub use run::{WorkloadError, run};
 pub use verify::{Verified, verify};
 
@@ -44,7 +56,7 @@ pub use verify::{Verified, verify};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WriterKind {
-    /// A log collector's buffer: a chunk file, 20 small appends, a rename; the oldest chunks are unlinked.
+    /// A log collector: inputs with position files, a file buffer with its locks, threads that enqueue and flush.
     Fluentd,
     /// A log file that is appended to and rotated.
     Logger,
@@ -54,11 +66,57 @@ pub enum WriterKind {
     Reader,
     /// A burst of new data: files of 64 MiB, written one after the other, 1 MiB at a time. Keeps all of them.
     Backup,
+    /// Containers' logs with rotation, checkpoints, and two heartbeats of which one needs the disk.
+    Kubelet,
+    /// A log as rsyslog writes it, rotated as logrotate does it.
+    Logrotate,
+    /// A write-ahead log, each record synced, with checkpoints.
+    Database,
+}
+
+/// How a log is rotated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RotateStyle {
+    /// Renamed, and a new file is created; then the writer opens it.
+    #[default]
+    Create,
+    /// Renamed; the writer creates the new file.
+    Rename,
+    /// Copied, and truncated: the writer does not notice.
+    Copytruncate,
+}
+
+impl RotateStyle {
+    /// Their names.
+    pub const NAMES: [&str; 3] = ["create", "rename", "copytruncate"];
+}
+
+impl FromStr for RotateStyle {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "create" => Ok(Self::Create),
+            "rename" => Ok(Self::Rename),
+            "copytruncate" => Ok(Self::Copytruncate),
+            _ => Err(format!("'{text}' is no way to rotate; there are {}", Self::NAMES.join(", "))),
+        }
+    }
 }
 
 impl WriterKind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Fluentd, Self::Logger, Self::Churn, Self::Reader, Self::Backup];
+    pub const ALL: [Self; 8] = [
+        Self::Fluentd,
+        Self::Logger,
+        Self::Churn,
+        Self::Reader,
+        Self::Backup,
+        Self::Kubelet,
+        Self::Logrotate,
+        Self::Database,
+    ];
 
     /// Its name.
     pub const fn name(self) -> &'static str {
@@ -68,14 +126,17 @@ impl WriterKind {
             Self::Churn => "churn",
             Self::Reader => "reader",
             Self::Backup => "backup",
+            Self::Kubelet => "kubelet",
+            Self::Logrotate => "logrotate",
+            Self::Database => "database",
         }
     }
 
     /// The time from one record to the next, unless told otherwise.
     pub const fn usual_interval(self) -> Duration {
         match self {
-            Self::Fluentd | Self::Logger => Duration::from_millis(5),
-            Self::Churn | Self::Reader | Self::Backup => Duration::from_millis(20),
+            Self::Fluentd | Self::Logger | Self::Kubelet | Self::Logrotate => Duration::from_millis(5),
+            Self::Churn | Self::Reader | Self::Backup | Self::Database => Duration::from_millis(20),
         }
     }
 }
@@ -113,7 +174,8 @@ pub struct WorkloadOptions {
     pub duration: Duration,
     /// Stop earlier, after so many records (or reads) per thread.
     pub count: Option<u64>,
-    /// From one record to the next, per thread; none: as fast as it goes. What a stall delays is not made up for.
+    /// From one record to the next, per thread; none: as fast as it goes. The beat goes on through a stall: what was due meanwhile is
+    /// left out and counted with its wait, not made up for in a burst.
     pub every: Option<Duration>,
     /// Count a record as written only when it was fsynced: a chunk or a backup file when it is full, a logger's or
     /// churn's record at once.
@@ -124,6 +186,14 @@ pub struct WorkloadOptions {
     pub verify: bool,
     /// How often progress is told.
     pub progress: Duration,
+    /// Threads that flush (fluentd).
+    pub flush_threads: u16,
+    /// How logs are rotated (logger, logrotate).
+    pub rotate: RotateStyle,
+    /// Bytes of a record, in place of the kind's own.
+    pub record_bytes: Option<usize>,
+    /// Where to keep which records were acknowledged: a file that is not on the storage under test.
+    pub ack_log: Option<PathBuf>,
 }
 
 impl WorkloadOptions {
@@ -141,6 +211,10 @@ impl WorkloadOptions {
             patience: Duration::from_secs(5),
             verify: true,
             progress: Duration::from_secs(1),
+            flush_threads: 2,
+            rotate: RotateStyle::Create,
+            record_bytes: None,
+            ack_log: None,
         }
     }
 }

@@ -9,6 +9,9 @@ const DIGITS: usize = 12;
 /// Digits of its checksum.
 const SUM_DIGITS: usize = 16;
 
+/// What a log program puts before a message is shorter than this.
+const MAX_PREFIX: usize = 160;
+
 /// Spreads `value` over all 64 bits; the source of everything that looks random here.
 pub(super) const fn mix(value: u64) -> u64 {
     // The constants of splitmix64.
@@ -55,6 +58,27 @@ pub(super) fn decode(line: &[u8]) -> Option<(&str, u64)> {
     (sum == checksum(writer, number, fields.next()?)).then_some((writer, number))
 }
 
+/// Writer and number of the record that ends a line, which may begin with what log programs put before a message (time, host, stream).
+pub(super) fn find(line: &[u8]) -> Option<(&str, u64)> {
+    starts(line).find_map(|at| decode(&line[at..]))
+}
+
+/// Writer and number by the head of a record, whole or not.
+pub(super) fn header(line: &[u8]) -> Option<(&str, u64)> {
+    starts(line).find_map(|at| {
+        let mut fields = line[at..].splitn(3, |byte| *byte == b' ');
+        let writer = std::str::from_utf8(fields.next()?).ok().filter(|writer| writer.contains('-'))?;
+        let number = std::str::from_utf8(fields.next()?).ok().filter(|number| number.len() >= DIGITS)?;
+        Some((writer, number.parse().ok()?))
+    })
+}
+
+/// Where a record may begin: at the start, and behind blanks among the first bytes.
+fn starts(line: &[u8]) -> impl Iterator<Item = usize> {
+    let blanks = line.iter().take(MAX_PREFIX).enumerate().filter(|(_, byte)| matches!(byte, b' ' | b'\t'));
+    std::iter::once(0).chain(blanks.map(|(at, _)| at + 1))
+}
+
 /// Over everything, eight bytes at a time.
 fn checksum(writer: &str, number: u64, payload: &[u8]) -> u64 {
     let length = u64::try_from(payload.len()).unwrap_or(u64::MAX);
@@ -79,6 +103,14 @@ mod tests {
             assert_eq!(record.last(), Some(&b'\n'));
             assert_eq!(decode(&record[..record.len() - 1]), Some(("fluentd-0", number)));
         }
+    }
+
+    #[test]
+    fn a_record_is_found_behind_a_prefix() {
+        let record = encode(1, "kubelet-0", 5, 200);
+        let line = [b"2026-11-26T15:00:00.000000000Z stdout F ", &record[..199]].concat();
+        assert_eq!(find(&line), Some(("kubelet-0", 5)));
+        assert_eq!((find(&line[..150]), header(&line[..150])), (None, Some(("kubelet-0", 5))));
     }
 
     #[test]

@@ -4,15 +4,17 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
-use roaring::RoaringTreemap;
+use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 use serde::{Deserialize, Serialize};
 
-use super::measure::{Meter, Stats, WriterOp, add_time};
+use super::WriterKind;
+use super::heartbeat::HeartbeatsReport;
+use super::measure::WriterOp;
 use super::verify::Verified;
-use super::{WorkloadOptions, WriterKind};
 
 /// Times of one kind of operation, over all threads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +40,7 @@ pub struct Trouble {
     pub count: u64,
 }
 
-/// A thread that waits for the file system.
+/// A thread that waits for the file system, or for another thread's lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LongWait {
     /// The writer.
@@ -46,6 +48,59 @@ pub struct LongWait {
     /// For which operation; none: it is between two.
     pub op: Option<WriterOp>,
     /// For how long so far.
+    pub for_us: u64,
+    /// The lock, if it waits for one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lock: Option<String>,
+}
+
+/// From when a record was due to its acknowledgement, over all threads. Records that were due while their thread was held up, and were
+/// left out, count with the wait until it was free again; those that were never acknowledged, with their wait so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AckLatency {
+    /// How many records.
+    pub count: u64,
+    /// Half of them took no longer.
+    pub p50_us: u64,
+    /// 90 of 100.
+    pub p90_us: u64,
+    /// 99 of 100.
+    pub p99_us: u64,
+    /// 999 of 1000.
+    pub p999_us: u64,
+    /// The longest.
+    pub max_us: u64,
+    /// All of them: an HDR histogram of microseconds, V2 deflate in base64, as HdrHistogram's tools read it.
+    pub hdr: String,
+}
+
+/// Waits for one of the program's own locks, over all threads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockReport {
+    /// Which.
+    pub lock: String,
+    /// How often a thread had to wait for it.
+    pub waits: u64,
+    /// Half of the waits took no longer.
+    pub p50_us: u64,
+    /// The longest, those not over included.
+    pub max_us: u64,
+}
+
+/// Threads that wait for one lock while the thread that holds it waits for the file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PileUp {
+    /// The lock.
+    pub lock: String,
+    /// The thread that holds it.
+    pub holder: String,
+    /// The thread that waits for the file system: the holder, or one that holds a lock which the holder waits for.
+    pub root: String,
+    /// What that thread is in; none: it is between two operations.
+    pub op: Option<WriterOp>,
+    /// The threads that wait for the lock.
+    pub waiters: Vec<String>,
+    /// How long the first of them had waited.
     pub for_us: u64,
 }
 
@@ -65,12 +120,34 @@ pub struct WorkloadProgress {
     pub elapsed_us: u64,
     /// Records written (or read), over all threads.
     pub records: u64,
+    /// What happened since the last time.
+    pub interval: IntervalReport,
     /// Operations that failed.
     pub errors: u64,
     /// The longest operation so far, those not finished included.
+    #[serde(default)]
     pub max_us: u64,
-    /// The thread that waits longest now, if one waits.
-    pub waiting: Option<LongWait>,
+    /// The threads that wait now, the one that has waited longest first.
+    pub waiting: Vec<LongWait>,
+    /// The lock that most threads wait for now.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lock: Option<PileUp>,
+    /// A kubelet's heartbeats.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub heartbeats: Option<HeartbeatsReport>,
+}
+
+/// Acknowledgements since progress was last told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IntervalReport {
+    /// Records acknowledged.
+    pub records: u64,
+    /// Half of them took no longer.
+    pub ack_p50_us: u64,
+    /// 99 of 100 took no longer.
+    pub ack_p99_us: u64,
+    /// The longest, records that still wait included.
+    pub ack_max_us: u64,
 }
 
 /// What a run has suffered.
@@ -78,7 +155,7 @@ pub struct WorkloadProgress {
 pub struct WorkloadReport {
     /// What ran.
     pub workload: WriterKind,
-    /// The directory that it ran in.
+    /// Where.
     pub dir: PathBuf,
     /// Its seed.
     pub seed: u64,
@@ -90,10 +167,28 @@ pub struct WorkloadReport {
     pub elapsed_us: u64,
     /// Records written (or read).
     pub records: u64,
+    /// Records that were due while an earlier one of their thread was under way, and were left out.
+    #[serde(default)]
+    pub missed: u64,
+    /// How long acknowledgements took.
+    #[serde(default)]
+    pub ack_latency: AckLatency,
     /// Times by operation, those that still hang included with their time so far.
     pub ops: BTreeMap<WriterOp, OpReport>,
     /// The longest time in which one of the writers finished no record.
     pub longest_gap_us: u64,
+    /// Waits for the program's own locks.
+    #[serde(default)]
+    pub locks: Vec<LockReport>,
+    /// The worst pile-up: most threads times their wait.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pile_up: Option<PileUp>,
+    /// Flushes of a chunk that took 20 s or more (fluentd).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub slow_flushes: Option<u64>,
+    /// A kubelet's heartbeats.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub heartbeats: Option<HeartbeatsReport>,
     /// What failed.
     pub errors: Vec<Trouble>,
     /// Reads that gave something else than was written.
@@ -104,6 +199,9 @@ pub struct WorkloadReport {
     pub kept: Vec<Kept>,
     /// What was found when they were read back; none if that was not asked for, or could not be done.
     pub verified: Option<Verified>,
+    /// Lines that the acknowledgement log did not take.
+    #[serde(default)]
+    pub ack_log_errors: u64,
     /// Why they could not be read back, though that was asked for.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub unverified: Option<String>,
@@ -118,100 +216,8 @@ impl WorkloadReport {
     }
 }
 
-/// One thread, as the report sees it.
-#[derive(Debug)]
-pub(super) struct ReportedThread<'a> {
-    pub(super) name: &'a str,
-    pub(super) meter: &'a Meter,
-    /// When it finished, microseconds since the start.
-    pub(super) ended: Option<crate::time::SimTime>,
-}
-
-pub(super) fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-impl ReportedThread<'_> {
-    fn wait(&self) -> Option<LongWait> {
-        let (op, time) = self.meter.waiting()?;
-        Some(LongWait { writer: self.name.to_owned(), op: Some(op), for_us: micros(time) })
-    }
-}
-
-/// How far `members` are.
-pub(super) fn progress(members: &[ReportedThread<'_>], elapsed: Duration) -> WorkloadProgress {
-    let waiting = members.iter().filter_map(ReportedThread::wait).max_by_key(|wait| wait.for_us);
-    let (mut records, mut errors) = (0, 0);
-    let mut max_us = waiting.as_ref().map_or(0, |wait| wait.for_us);
-    for member in members {
-        let stats = member.meter.stats();
-        records += stats.records;
-        errors += stats.errors.values().sum::<u64>();
-        max_us = stats.times.values().map(Histogram::max).fold(max_us, u64::max);
-    }
-    WorkloadProgress { elapsed_us: micros(elapsed), records, errors, max_us, waiting }
-}
-
-/// All that is known of `members`, except what reading back will say.
-pub(super) fn report(options: &WorkloadOptions, members: &[ReportedThread<'_>], elapsed: Duration) -> WorkloadReport {
-    let mut report = WorkloadReport {
-        workload: options.kind,
-        dir: options.dir.clone(),
-        seed: options.seed,
-        threads: options.threads,
-        fsync: options.fsync,
-        elapsed_us: micros(elapsed),
-        records: 0,
-        ops: BTreeMap::new(),
-        longest_gap_us: 0,
-        errors: Vec::new(),
-        mismatches: 0,
-        stuck: Vec::new(),
-        kept: Vec::new(),
-        verified: None,
-        unverified: None,
-    };
-    let mut times: BTreeMap<WriterOp, Histogram<u64>> = BTreeMap::new();
-    let mut errors: BTreeMap<(WriterOp, String), u64> = BTreeMap::new();
-    for member in members {
-        report.longest_gap_us = report.longest_gap_us.max(micros(member.meter.longest_gap(member.ended)));
-        report.add(member.name, &member.meter.stats(), &mut times, &mut errors);
-        if member.ended.is_none() {
-            let none = LongWait { writer: member.name.to_owned(), op: None, for_us: 0 };
-            let wait = member.wait().unwrap_or(none);
-            wait.op.iter().for_each(|op| add_time(&mut times, *op, wait.for_us));
-            report.stuck.push(wait);
-        }
-    }
-    report.ops = times.iter().map(|(op, times)| (*op, OpReport::of(times))).collect();
-    report.errors = errors.into_iter().map(|((op, error), count)| Trouble { op, error, count }).collect();
-    report
-}
-
-impl WorkloadReport {
-    fn add(
-        &mut self,
-        name: &str,
-        stats: &Stats,
-        times: &mut BTreeMap<WriterOp, Histogram<u64>>,
-        errors: &mut BTreeMap<(WriterOp, String), u64>,
-    ) {
-        self.records += stats.records;
-        self.mismatches += stats.mismatches;
-        for (op, more) in &stats.times {
-            times.entry(*op).and_modify(|all| *all += more).or_insert_with(|| more.clone());
-        }
-        for (error, count) in &stats.errors {
-            *errors.entry(error.clone()).or_default() += count;
-        }
-        if !stats.kept.is_empty() {
-            self.kept.push(Kept { writer: name.to_owned(), records: ranges(&stats.kept).collect() });
-        }
-    }
-}
-
 impl OpReport {
-    fn of(times: &Histogram<u64>) -> Self {
+    pub(super) fn of(times: &Histogram<u64>) -> Self {
         Self {
             count: times.len(),
             p50_us: times.value_at_quantile(0.5),
@@ -221,15 +227,31 @@ impl OpReport {
     }
 }
 
-/// The runs of consecutive numbers in a set.
-pub(super) fn ranges(set: &RoaringTreemap) -> impl Iterator<Item = (u64, u64)> {
-    let mut numbers = set.iter().peekable();
-    std::iter::from_fn(move || {
-        let first = numbers.next()?;
-        let mut last = first;
-        while let Some(next) = numbers.next_if(|next| last.checked_add(1) == Some(*next)) {
-            last = next;
+impl AckLatency {
+    pub(super) fn of(times: &Histogram<u64>) -> Self {
+        Self {
+            count: times.len(),
+            p50_us: times.value_at_quantile(0.5),
+            p90_us: times.value_at_quantile(0.9),
+            p99_us: times.value_at_quantile(0.99),
+            p999_us: times.value_at_quantile(0.999),
+            max_us: times.max(),
+            hdr: hdr_text(times),
         }
-        Some((first, last))
-    })
+    }
+}
+
+impl LockReport {
+    pub(super) fn of(lock: &str, times: &Histogram<u64>) -> Self {
+        let (p50_us, max_us) = (times.value_at_quantile(0.5), times.max());
+        Self { lock: lock.to_owned(), waits: times.len(), p50_us, max_us }
+    }
+}
+
+/// A histogram in the form that HdrHistogram's tools read.
+fn hdr_text(times: &Histogram<u64>) -> String {
+    let mut packed = Vec::new();
+    // A vector takes any bytes; what the format cannot hold (a count beyond 63 bits) does not occur.
+    let _ = V2DeflateSerializer::new().serialize(times, &mut packed);
+    STANDARD.encode(&packed)
 }

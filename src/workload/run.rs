@@ -9,13 +9,15 @@ use std::sync::{Arc, mpsc};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use super::appender::Appender;
+use super::WorkloadOptions;
+use super::collect::{ReportedThread, Shown, pile_up, progress, report};
+use super::crew::{Beat, Crew, Role, Worker};
+use super::journal::{AckLog, AckLogError};
+use super::kinds;
 use super::measure::Meter;
-use super::reader::Reader;
-use super::report::{ReportedThread, WorkloadProgress, WorkloadReport, progress, report};
+use super::report::{PileUp, WorkloadProgress, WorkloadReport};
 use super::schedule::Schedule;
 use super::verify::{Verified, verify};
-use super::{WorkloadOptions, WriterKind};
 use crate::time::{Clock, Deadline, SimTime, pause};
 
 /// How often the threads are looked at.
@@ -36,48 +38,48 @@ pub enum WorkloadError {
     /// Its directory cannot be used.
     #[error("cannot write in {dir}: {cause}; name an existing directory that this user may write to")]
     Directory {
-        /// The directory.
+        /// Which.
         dir: PathBuf,
-        /// The error of the system.
+        /// Why.
         cause: io::Error,
     },
+    /// Its acknowledgement log cannot be used.
+    #[error(transparent)]
+    AckLog(#[from] AckLogError),
     /// There is no thread.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
 }
 
-/// What a thread does over and over. Errors are in the meter's counts already.
-pub(super) trait Worker {
-    /// One record, or one read.
-    fn step(&mut self, meter: &Meter) -> io::Result<()>;
-    /// What has to be done at the end.
-    fn end(&mut self, meter: &Meter) -> io::Result<()>;
-}
-
-/// Makes the worker called by this name.
-pub(super) type Make = fn(&WorkloadOptions, &str, &Meter) -> io::Result<Box<dyn Worker>>;
-
-fn make(options: &WorkloadOptions, name: &str, meter: &Meter) -> io::Result<Box<dyn Worker>> {
-    Ok(match options.kind {
-        WriterKind::Reader => Box::new(Reader::new(options, name, meter)?),
-        _ => Box::new(Appender::new(options, name, meter)?),
-    })
-}
-
 /// A thread and what is known of it.
 struct WriterThread {
-    name: String,
     meter: Arc<Meter>,
+    has_records: bool,
     /// Nanoseconds since the start at which it ended; 0: it has not.
     ended: Arc<AtomicU64>,
     handle: JoinHandle<io::Result<()>>,
 }
 
 impl WriterThread {
-    fn member(&self) -> ReportedThread<'_> {
+    fn reported(&self) -> ReportedThread<'_> {
         let ended = self.ended.load(Ordering::Acquire);
-        ReportedThread { name: &self.name, meter: &self.meter, ended: (ended != 0).then_some(SimTime(ended)) }
+        ReportedThread {
+            meter: &self.meter,
+            ended: self.has_ended().then_some(SimTime(ended)),
+            has_records: self.has_records,
+        }
     }
+
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire) != 0
+    }
+}
+
+/// Tells the threads to end: first those that records are due from, then the others.
+#[derive(Debug, Default)]
+struct Halts {
+    records: Arc<AtomicBool>,
+    background: Arc<AtomicBool>,
 }
 
 /// Runs a workload until its time is over, its count is reached or `stop` is set; tells `on_progress` on the way.
@@ -88,39 +90,28 @@ pub fn run(
     on_progress: impl FnMut(&WorkloadProgress),
 ) -> Result<WorkloadReport, WorkloadError> {
     check(options)?;
-    run_workers(options, stop, on_progress, make)
+    let clock = Clock::start();
+    run_crew(options, clock, stop, on_progress, kinds::crew(options, clock))
 }
 
 /// As [`run()`], with other workers.
-pub(super) fn run_workers(
+pub(super) fn run_crew(
     options: &WorkloadOptions,
+    clock: Clock,
     stop: &AtomicBool,
-    mut on_progress: impl FnMut(&WorkloadProgress),
-    make: Make,
+    on_progress: impl FnMut(&WorkloadProgress),
+    crew: Crew,
 ) -> Result<WorkloadReport, WorkloadError> {
-    let clock = Clock::start();
-    let halt = Arc::new(AtomicBool::new(false));
-    let threads = (0..options.threads).map(|number| start(options, number, clock, &halt, make));
-    let threads: Vec<WriterThread> =
-        threads.collect::<Result<_, _>>().inspect_err(|_| halt.store(true, Ordering::Relaxed))?;
-    let members = || threads.iter().map(WriterThread::member).collect::<Vec<_>>();
-    let all_ended = || members().iter().all(|member| member.ended.is_some());
-
-    let (deadline, mut next) = (SimTime::ZERO + options.duration, SimTime::ZERO + options.progress);
-    let mut give_up: Option<Deadline> = None;
-    while !all_ended() && !give_up.is_some_and(|deadline| deadline.passed()) {
-        if give_up.is_none() && (clock.now() >= deadline || stop.load(Ordering::Relaxed)) {
-            halt.store(true, Ordering::Relaxed);
-            give_up = Some(Deadline::after(options.patience));
-        }
-        if clock.now() >= next {
-            on_progress(&progress(&members(), clock.now().since(SimTime::ZERO)));
-            next = clock.now() + options.progress;
-        }
-        pause(LOOK);
-    }
-    let mut report = report(options, &members(), clock.now().since(SimTime::ZERO));
+    let journal = options.ack_log.as_deref().map(AckLog::open).transpose()?.map(Arc::new);
+    let halts = Halts::default();
+    let Crew { roles, shown } = crew;
+    let threads = roles.into_iter().map(|role| start(options, role, clock, journal.clone(), &halts));
+    let threads: Vec<WriterThread> = threads.collect::<Result<_, _>>().inspect_err(|_| halts.all())?;
+    let worst = watch(options, clock, stop, on_progress, &threads, &shown, &halts);
+    let mut report = report(options, &reported(&threads), &shown, clock.now().since(SimTime::ZERO));
+    report.pile_up = worst;
     join(options, threads)?;
+    report.ack_log_errors = journal.map_or(0, |journal| journal.failed());
     if options.verify {
         match read_back(options, &report) {
             Ok(verified) => report.verified = Some(verified),
@@ -128,6 +119,53 @@ pub(super) fn run_workers(
         }
     }
     Ok(report)
+}
+
+fn reported(threads: &[WriterThread]) -> Vec<ReportedThread<'_>> {
+    threads.iter().map(WriterThread::reported).collect()
+}
+
+impl Halts {
+    fn all(&self) {
+        self.records.store(true, Ordering::Relaxed);
+        self.background.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Looks at the threads until all have ended or patience is over; the worst pile-up that it saw.
+fn watch(
+    options: &WorkloadOptions,
+    clock: Clock,
+    stop: &AtomicBool,
+    mut on_progress: impl FnMut(&WorkloadProgress),
+    threads: &[WriterThread],
+    shown: &Shown,
+    halts: &Halts,
+) -> Option<PileUp> {
+    let (deadline, mut next) = (SimTime::ZERO + options.duration, SimTime::ZERO + options.progress);
+    let mut give_up: Option<Deadline> = None;
+    let mut worst: Option<PileUp> = None;
+    while !threads.iter().all(WriterThread::has_ended) && !give_up.is_some_and(|deadline| deadline.passed()) {
+        let records_ended = threads.iter().filter(|thread| thread.has_records).all(WriterThread::has_ended);
+        if give_up.is_none() && (clock.now() >= deadline || stop.load(Ordering::Relaxed) || records_ended) {
+            halts.records.store(true, Ordering::Relaxed);
+            give_up = Some(Deadline::after(options.patience));
+        }
+        if records_ended {
+            halts.background.store(true, Ordering::Relaxed);
+        }
+        let now = pile_up(&reported(threads), &shown.locks);
+        if now.as_ref().map(PileUp::weight) > worst.as_ref().map(PileUp::weight) {
+            worst = now;
+        }
+        if clock.now() >= next {
+            on_progress(&progress(&reported(threads), shown, clock.now().since(SimTime::ZERO)));
+            next = clock.now() + options.progress;
+        }
+        pause(LOOK);
+    }
+    halts.all();
+    worst
 }
 
 fn check(options: &WorkloadOptions) -> Result<(), WorkloadError> {
@@ -142,38 +180,57 @@ fn check(options: &WorkloadOptions) -> Result<(), WorkloadError> {
 
 fn start(
     options: &WorkloadOptions,
-    number: u16,
+    role: Role,
     clock: Clock,
-    halt: &Arc<AtomicBool>,
-    make: Make,
+    journal: Option<Arc<AckLog>>,
+    halts: &Halts,
 ) -> Result<WriterThread, WorkloadError> {
-    let name = format!("{}-{number}", options.kind);
-    let (meter, ended) = (Arc::new(Meter::new(clock)), Arc::new(AtomicU64::new(0)));
+    let Role { name, beat, make } = role;
+    let (meter, ended) = (Arc::new(Meter::new(&name, clock, journal)), Arc::new(AtomicU64::new(0)));
+    let has_records = beat == Beat::Records;
     let body = {
-        let (options, name, meter, ended, halt) =
-            (options.clone(), name.clone(), Arc::clone(&meter), Arc::clone(&ended), Arc::clone(halt));
+        let (options, meter, ended) = (options.clone(), Arc::clone(&meter), Arc::clone(&ended));
+        let halt = Arc::clone(if has_records { &halts.records } else { &halts.background });
         move || {
-            let result = make(&options, &name, &meter).map(|worker| work(worker, &options, &meter, clock, &halt));
+            let result = make(&meter).map(|worker| work(worker, &options, beat, &meter, clock, &halt));
             ended.store(clock.now().0.max(1), Ordering::Release);
             result
         }
     };
     // The thread's name is what the kernel's reports show.
     let handle = Builder::new().name(options.kind.name().to_owned()).spawn(body).map_err(WorkloadError::Thread)?;
-    Ok(WriterThread { name, meter, ended, handle })
+    Ok(WriterThread { meter, has_records, ended, handle })
 }
 
 /// One thread's life. After an error it goes on.
-fn work(mut worker: Box<dyn Worker>, options: &WorkloadOptions, meter: &Meter, clock: Clock, halt: &AtomicBool) {
-    let mut pace = Schedule::new(options.every, clock);
-    let mut left = options.count.unwrap_or(u64::MAX);
+fn work(
+    mut worker: Box<dyn Worker>,
+    options: &WorkloadOptions,
+    beat: Beat,
+    meter: &Meter,
+    clock: Clock,
+    halt: &AtomicBool,
+) {
+    let (every, mut left) = match beat {
+        Beat::Records => (options.every, options.count.unwrap_or(u64::MAX)),
+        Beat::Background(every) => (Some(every), u64::MAX),
+    };
+    let mut pace = Schedule::new(every, clock);
     while left > 0 {
-        pace.wait(halt);
+        let due = pace.wait(halt);
         if halt.load(Ordering::Relaxed) {
             break;
         }
+        if beat == Beat::Records {
+            meter.begun(due);
+        }
         if worker.step(meter).is_err() {
+            meter.failed();
             pace.back_off(BACK_OFF);
+        }
+        let missed = pace.done();
+        if beat == Beat::Records {
+            meter.missed(missed);
         }
         left -= 1;
     }
@@ -184,8 +241,8 @@ fn work(mut worker: Box<dyn Worker>, options: &WorkloadOptions, meter: &Meter, c
 /// Collects the threads that have ended; the others are left behind.
 fn join(options: &WorkloadOptions, threads: Vec<WriterThread>) -> Result<(), WorkloadError> {
     for thread in threads {
-        // The thread has reported its end, or it hangs.
-        if thread.member().ended.is_some()
+        // It has said that it is at its end, or it hangs.
+        if thread.has_ended()
             && let Ok(Err(cause)) = thread.handle.join()
         {
             return Err(WorkloadError::Directory { dir: options.dir.clone(), cause });

@@ -27,3 +27,4 @@ mod stall;
 mod state;
 mod support;
 mod unprivileged;
+mod writers;

@@ -9,6 +9,7 @@ use stunfs::internal::fuse::MountError;
 use stunfs::internal::observe::kmsg::source::SourceError;
 use stunfs::internal::observe::sysctl::SysctlError;
 use stunfs::internal::settings::Settings;
+use stunfs::internal::workload::AckLogError;
 
 use super::*;
 
@@ -137,6 +138,7 @@ fn every_other_failure_has_its_exit_code() {
     let directory = |kind| WorkloadError::Directory { dir: path(), cause: io(kind) };
     check(table! { WorkloadError:
         WorkloadError::Options(_) => WorkloadError::Options("no".into()) => 2;
+        WorkloadError::AckLog(_) => WorkloadError::AckLog(AckLogError::Line { path: path(), line: 1 }) => 2;
         WorkloadError::Directory { .. } => directory(io::ErrorKind::PermissionDenied) => 77;
         WorkloadError::Thread(_) => WorkloadError::Thread(failed()) => 71;
     });

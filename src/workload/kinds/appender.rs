@@ -10,10 +10,14 @@ use std::io::{self, Write};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use super::measure::{Meter, WriterOp};
-use super::record::encode;
-use super::run::Worker;
-use super::{WorkloadOptions, WriterKind};
+use crate::workload::crew::Worker;
+use crate::workload::measure::{Meter, WriterOp};
+use crate::workload::names::first_of;
+use crate::workload::record::encode;
+use crate::workload::{WorkloadOptions, WriterKind};
+
+/// Bytes that tar writes at a time.
+const TAR_RECORD: usize = 10 << 10;
 
 /// When records are synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,19 +40,17 @@ struct FileLayout {
 }
 
 impl FileLayout {
-    const fn of(kind: WriterKind, fsync: bool) -> Self {
-        let (record_bytes, records_per_file, keep, rename) = match kind {
-            WriterKind::Fluentd => (300, 20, Some(8), true),
-            // About 256 KiB a file, 5 of them.
-            WriterKind::Logger => (300, 870, Some(4), true),
+    fn of(options: &WorkloadOptions) -> Self {
+        let (record_bytes, records_per_file, keep, rename) = match options.kind {
             WriterKind::Churn => (4096, 1, Some(64), false),
-            WriterKind::Reader | WriterKind::Backup => (1 << 20, 64, None, true),
+            _ => (1 << 20, 64, None, true),
         };
-        let sync = match kind {
-            _ if !fsync => Sync::Never,
-            WriterKind::Logger | WriterKind::Churn => Sync::EachRecord,
-            WriterKind::Fluentd | WriterKind::Reader | WriterKind::Backup => Sync::EachFile,
+        let sync = match options.kind {
+            _ if !options.fsync => Sync::Never,
+            WriterKind::Churn => Sync::EachRecord,
+            _ => Sync::EachFile,
         };
+        let record_bytes = options.record_bytes.unwrap_or(record_bytes);
         Self { record_bytes, records_per_file, keep, rename, sync }
     }
 }
@@ -70,7 +72,7 @@ struct Full {
 
 /// One writer.
 #[derive(Debug)]
-pub(super) struct Appender {
+pub(crate) struct Appender {
     shape: FileLayout,
     seed: u64,
     dir: PathBuf,
@@ -83,13 +85,13 @@ pub(super) struct Appender {
 
 impl Appender {
     /// A writer called `name`, which goes on where an earlier one of that name ended.
-    pub(super) fn new(options: &WorkloadOptions, name: &str, meter: &Meter) -> io::Result<Self> {
-        let shape = FileLayout::of(options.kind, options.fsync);
+    pub(crate) fn new(options: &WorkloadOptions, name: &str, meter: &Meter) -> io::Result<Self> {
+        let shape = FileLayout::of(options);
         let mut full = VecDeque::new();
         for (first, path) in meter.time(WriterOp::List, || earlier_files(&options.dir, name))? {
             full.push_back(Full { path, records: first..=first.saturating_add(shape.records_per_file - 1) });
         }
-        let next = full.back().map_or(0, |file| file.records.end().saturating_add(1));
+        let next = full.back().map_or(0, |file| file.records.end().saturating_add(1)).max(meter.first_free());
         let (dir, name) = (options.dir.clone(), name.to_owned());
         Ok(Self { shape, seed: options.seed, dir, name, next, open: None, full })
     }
@@ -126,7 +128,9 @@ impl Appender {
 
     fn append(&self, open: &mut Open, number: u64, meter: &Meter) -> io::Result<()> {
         let record = encode(self.seed, &self.name, number, self.shape.record_bytes);
-        meter.time(WriterOp::Write, || open.file.write_all(&record))?;
+        for block in record.chunks(TAR_RECORD) {
+            meter.time(WriterOp::Write, || open.file.write_all(block))?;
+        }
         if self.shape.sync == Sync::EachRecord {
             meter.time(WriterOp::Fsync, || open.file.sync_all())?;
         }
@@ -196,21 +200,13 @@ fn earlier_files(dir: &Path, name: &str) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if let Some((writer, first)) = entry.file_name().to_str().and_then(parse_name)
-            && writer == name
-        {
-            found.push((first, entry.path()));
+        let path = entry.path();
+        let of_writer =
+            entry.file_name().to_str().and_then(|file| file.split_once('.')).is_some_and(|(it, _)| it == name);
+        if let Some(first) = first_of(&path).filter(|_| of_writer) {
+            found.push((first, path));
         }
     }
     found.sort_unstable();
     Ok(found)
-}
-
-/// Writer and first number out of `fluentd-0.000000000040.log`; none for files that are not ours.
-pub(super) fn parse_name(file: &str) -> Option<(&str, u64)> {
-    let stem = file.strip_suffix(".log").or_else(|| file.strip_suffix(".open"))?;
-    let (writer, first) = stem.split_once('.')?;
-    let (kind, thread) = writer.rsplit_once('-')?;
-    let ours = kind.parse::<WriterKind>().is_ok() && thread.parse::<u16>().is_ok();
-    Some((writer, first.parse().ok().filter(|_| ours)?))
 }

@@ -8,10 +8,10 @@ use std::os::unix::fs::FileExt;
 
 use rustix::fs::{Advice, fadvise};
 
-use super::WorkloadOptions;
-use super::measure::{Meter, WriterOp};
-use super::record::{decode, encode, mix};
-use super::run::Worker;
+use crate::workload::WorkloadOptions;
+use crate::workload::crew::Worker;
+use crate::workload::measure::{Meter, WriterOp};
+use crate::workload::record::{decode, encode, mix};
 
 /// Bytes of a record, and of a read.
 const RECORD: usize = 4096;
