@@ -4,6 +4,7 @@
 //! `cmdline`, `environ` or `maps`), and a task that ends meanwhile is left out, not an error.
 
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -72,7 +73,7 @@ fn fuse_waiters_in(proc: &Path, who: &Who) -> Vec<WaitingTask> {
 }
 
 fn look_if_fuse_waiter(pid: u32, tid: u32, path: &Path, who: &Who) -> Option<WaitingTask> {
-    let (_, state) = name_and_state(&fs::read(path.join("stat")).ok()?)?;
+    let (_, state) = name_and_state(&beginning_of_stat(path)?)?;
     let waits = state == 'S' && wait_channel_in(path).is_some_and(|wchan| wchan == FUSE_WAIT);
     if waits { look(pid, tid, path, who, |state| state == 'S') } else { None }
 }
@@ -99,7 +100,7 @@ fn threads(proc: &Path, who: &Who) -> impl Iterator<Item = (u32, u32, PathBuf)> 
 }
 
 fn look(pid: u32, tid: u32, path: &Path, who: &Who, wanted: impl Fn(char) -> bool) -> Option<WaitingTask> {
-    let stat = fs::read(path.join("stat")).ok()?;
+    let stat = beginning_of_stat(path)?;
     let (comm, state) = name_and_state(&stat)?;
     let everybody = who.pids.is_empty() && who.comms.is_empty();
     let meant = everybody || who.pids.contains(&pid) || who.comms.contains(&comm);
@@ -110,6 +111,13 @@ fn look(pid: u32, tid: u32, path: &Path, who: &Who, wanted: impl Fn(char) -> boo
     let frames: Vec<String> = stack.lines().filter_map(frame_name).map(str::to_owned).collect();
     let (wchan, runs) = (wait_channel_in(path), runs_in(path));
     Some(WaitingTask { pid, tid, comm, state, waits_in: waits_in(&frames).map(str::to_owned).or(wchan), frames, runs })
+}
+
+/// What `stat` begins with, command name and state included: a look at every task has to be cheap.
+fn beginning_of_stat(path: &Path) -> Option<Vec<u8>> {
+    let mut text = [0; 256];
+    let length = fs::File::open(path.join("stat")).and_then(|mut file| file.read(&mut text)).ok()?;
+    text.get(..length).map(<[u8]>::to_vec)
 }
 
 /// The third number of a thread's `schedstat`.
