@@ -12,6 +12,7 @@ mod generate;
 mod helper;
 mod mount;
 mod notify;
+mod observe;
 mod output;
 mod profiles;
 mod run;
@@ -67,6 +68,8 @@ enum CliCommand {
     Disk(disk::DiskArgs),
     /// Run a writer or reader in a directory, and show what it suffers
     Write(write::WriteArgs),
+    /// Watch which tasks wait for storage, and behind whom
+    Observe(observe::ObserveArgs),
     /// Talk to a running volume
     Ctl(ctl::CtlArgs),
     /// List the built-in profiles, or show one with its sources
@@ -117,6 +120,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         CliCommand::Run(args) => run::run(&args),
         CliCommand::Disk(args) => disk::run(&args),
         CliCommand::Write(args) => write::run(&args),
+        CliCommand::Observe(args) => observe::run(&args),
         CliCommand::Ctl(args) => ctl::run(&args),
         CliCommand::Profiles(args) => profiles::run(&args),
         CliCommand::Doctor(args) => doctor::run(&args),

@@ -4,13 +4,17 @@
 //! `cmdline`, `environ` or `maps`), and a task that ends meanwhile is left out, not an error.
 
 use std::fs;
-use std::path::Path;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::stack::frame_name;
-use super::waits::waits_in;
+use super::waits::{waits_for, waits_in};
 use crate::sys::process::{PROC, name_and_state, numbered_entries, wait_channel_in};
+
+/// Where a task waits for the answer of a FUSE server.
+const FUSE_WAIT: &str = "request_wait_answer";
 
 /// Whose tasks are looked at; both lists empty: everybody's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,11 +41,41 @@ pub struct WaitingTask {
     pub waits_in: Option<String>,
     /// Functions on its kernel stack, the innermost first; empty without root.
     pub frames: Vec<String>,
+    /// How often it has been given a processor; the same number again: it has not run meanwhile.
+    #[serde(skip)]
+    pub runs: Option<u64>,
+}
+
+impl WaitingTask {
+    /// What it waits for: in words, else the function that tells most.
+    pub fn resource(&self) -> &str {
+        waits_for(&self.frames).or(self.waits_in.as_deref()).unwrap_or("unknown")
+    }
 }
 
 /// The tasks of `who` that are in state D now.
 pub fn blocked(who: &Who) -> Vec<WaitingTask> {
     tasks_in(Path::new(PROC), who, |state| state == 'D')
+}
+
+/// The tasks of `who` that are in state D, or that wait for a FUSE server in state S as the first writer on a connection
+/// does. A task in state S costs a read of its `wchan`, one in another state only of its `stat`.
+pub fn waiting(who: &Who, fuse: bool) -> Vec<WaitingTask> {
+    let mut found = tasks_in(Path::new(PROC), who, |state| state == 'D');
+    if fuse {
+        found.extend(fuse_waiters_in(Path::new(PROC), who));
+    }
+    found
+}
+
+fn fuse_waiters_in(proc: &Path, who: &Who) -> Vec<WaitingTask> {
+    threads(proc, who).filter_map(|(pid, tid, path)| look_if_fuse_waiter(pid, tid, &path, who)).collect()
+}
+
+fn look_if_fuse_waiter(pid: u32, tid: u32, path: &Path, who: &Who) -> Option<WaitingTask> {
+    let (_, state) = name_and_state(&beginning_of_stat(path)?)?;
+    let waits = state == 'S' && wait_channel_in(path).is_some_and(|wchan| wchan == FUSE_WAIT);
+    if waits { look(pid, tid, path, who, |state| state == 'S') } else { None }
 }
 
 /// The tasks of `who`, whatever their state.
@@ -50,14 +84,23 @@ pub fn tasks(who: &Who) -> Vec<WaitingTask> {
 }
 
 fn tasks_in(proc: &Path, who: &Who, wanted: impl Fn(char) -> bool) -> Vec<WaitingTask> {
-    let threads = numbered_entries(proc).into_iter().flat_map(|(pid, path)| {
+    threads(proc, who).filter_map(|(pid, tid, path)| look(pid, tid, &path, who, &wanted)).collect()
+}
+
+/// All threads; only those of the processes meant where no names are given.
+fn threads(proc: &Path, who: &Who) -> impl Iterator<Item = (u32, u32, PathBuf)> {
+    let processes: Vec<_> = if who.comms.is_empty() && !who.pids.is_empty() {
+        who.pids.iter().map(|pid| (*pid, proc.join(pid.to_string()))).collect()
+    } else {
+        numbered_entries(proc)
+    };
+    processes.into_iter().flat_map(|(pid, path)| {
         numbered_entries(&path.join("task")).into_iter().map(move |(tid, path)| (pid, tid, path))
-    });
-    threads.filter_map(|(pid, tid, path)| look(pid, tid, &path, who, &wanted)).collect()
+    })
 }
 
 fn look(pid: u32, tid: u32, path: &Path, who: &Who, wanted: impl Fn(char) -> bool) -> Option<WaitingTask> {
-    let stat = fs::read(path.join("stat")).ok()?;
+    let stat = beginning_of_stat(path)?;
     let (comm, state) = name_and_state(&stat)?;
     let everybody = who.pids.is_empty() && who.comms.is_empty();
     let meant = everybody || who.pids.contains(&pid) || who.comms.contains(&comm);
@@ -66,8 +109,20 @@ fn look(pid: u32, tid: u32, path: &Path, who: &Who, wanted: impl Fn(char) -> boo
     }
     let stack = fs::read_to_string(path.join("stack")).unwrap_or_default();
     let frames: Vec<String> = stack.lines().filter_map(frame_name).map(str::to_owned).collect();
-    let wchan = wait_channel_in(path);
-    Some(WaitingTask { pid, tid, comm, state, waits_in: waits_in(&frames).map(str::to_owned).or(wchan), frames })
+    let (wchan, runs) = (wait_channel_in(path), runs_in(path));
+    Some(WaitingTask { pid, tid, comm, state, waits_in: waits_in(&frames).map(str::to_owned).or(wchan), frames, runs })
+}
+
+/// What `stat` begins with, command name and state included: a look at every task has to be cheap.
+fn beginning_of_stat(path: &Path) -> Option<Vec<u8>> {
+    let mut text = [0; 256];
+    let length = fs::File::open(path.join("stat")).and_then(|mut file| file.read(&mut text)).ok()?;
+    text.get(..length).map(<[u8]>::to_vec)
+}
+
+/// The third number of a thread's `schedstat`.
+fn runs_in(path: &Path) -> Option<u64> {
+    fs::read_to_string(path.join("schedstat")).ok()?.split_whitespace().nth(2)?.parse().ok()
 }
 
 #[cfg(test)]
