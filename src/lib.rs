@@ -62,6 +62,7 @@ pub mod internal {
     pub mod observe;
     pub mod options;
     pub mod profiles;
+    pub mod scenario;
     pub mod seed;
     pub mod settings;
     pub mod sys;
@@ -78,7 +79,7 @@ pub mod internal {
     reason = "a room that only the program uses is reached the same way once another room does"
 )]
 use internal::{
-    backing, control, disk, engine, freeze, fs, fuse, model, observe, options, profiles, seed, settings, sys,
+    backing, control, disk, engine, freeze, fs, fuse, model, observe, options, profiles, scenario, seed, settings, sys,
     telemetry, time, units, volume, workload,
 };
 

@@ -1,0 +1,18 @@
+//! Scenarios: a file goes in, a verdict comes out.
+//!
+//! Everything beside `runner` is pure: text, events and time go in; a scenario, steps and verdicts come out. The runner only
+//! carries. Must not know: command lines, how a page is made. Invariant: a run ends in exactly one verdict, and never in
+//! `pass` for want of evidence.
+
+pub mod metric;
+pub mod result;
+pub mod spec;
+
+mod options;
+mod read;
+mod text;
+
+pub use metric::{Bounds, MetricValue};
+pub use read::{Override, ReadError, read};
+pub use spec::{SCHEMA_FILE, Scenario, schema};
+pub use text::{SizeText, TimeText};
