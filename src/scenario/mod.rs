@@ -4,9 +4,15 @@
 //! carries. Must not know: command lines, how a page is made. Invariant: a run ends in exactly one verdict, and never in
 //! `pass` for want of evidence.
 
+pub mod conditions;
+pub mod evidence;
+pub mod expectations;
+pub mod figures;
+pub mod judge;
 pub mod metric;
 pub mod result;
 pub mod spec;
+pub mod timeline;
 
 mod options;
 mod read;

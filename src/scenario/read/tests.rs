@@ -83,11 +83,7 @@ fn what_is_wrong_is_said_with_line_column_and_nearest_key() {
         ("stun: {for: 60s}", "stun: {fro: 60s}", "stun: unknown key 'fro'; there are for, settle"),
         ("stun: {for: 60s}", "stun: {for: 60}", "60"),
         ("atLeast: 5s", "atleast: 5s", "unknown key 'atleast'; did you mean 'atLeast'?"),
-        (
-            "duration: 3m",
-            "duration: 3",
-            "f.yaml:6:13: spec.duration: '3' has no unit; write a time such as 3ms or 3s",
-        ),
+        ("duration: 3m", "duration: 3", "f.yaml:6:13: spec.duration: '3' has no unit; write a time such as 3ms or 3s"),
         ("duration: 3m", "duration: '3'", "has no unit"),
         ("kind: Scenario", "kind: Scenari", "f.yaml:2:7: kind: unknown value 'Scenari'; did you mean 'Scenario'?"),
         ("kind: disk", "kind: disc", "'disc' is no kind of storage; write directory, disk or attach"),
