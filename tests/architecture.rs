@@ -78,8 +78,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("libc", &["backing", "freeze", "src/fuse/signal.rs"]),
     ("fuser", &["fuse"]),
     ("axum", &["control"]),
-    ("hyper", &["control"]),
-    ("tokio", &["control", "src/freeze/docker.rs"]),
+    ("hyper", &["control", "src/scenario/runner/http.rs"]),
+    ("tokio", &["control", "src/freeze/docker.rs", "src/scenario/runner/http.rs"]),
     ("bollard", &["src/freeze/docker.rs"]),
     ("anyhow", &["cli", "main"]),
     // These panic when nobody reads standard error any more.

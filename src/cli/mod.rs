@@ -15,10 +15,12 @@ mod notify;
 mod output;
 mod profiles;
 mod run;
+mod scenario;
 mod signals;
 mod status;
 mod suggest;
 mod summary;
+mod test;
 mod volume_args;
 mod write;
 
@@ -67,6 +69,10 @@ enum Command {
     Disk(disk::DiskArgs),
     /// Run a writer or reader in a directory, and show what it suffers
     Write(write::WriteArgs),
+    /// Run scenarios, each to a verdict
+    Test(test::TestArgs),
+    /// The scenarios that are built in; is a file right; its schema
+    Scenario(scenario::ScenarioArgs),
     /// Talk to a running volume
     Ctl(ctl::CtlArgs),
     /// List the built-in profiles, or show one with its sources
@@ -117,6 +123,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Run(args) => run::run(&args),
         Command::Disk(args) => disk::run(&args),
         Command::Write(args) => write::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::Scenario(args) => scenario::run(&args),
         Command::Ctl(args) => ctl::run(&args),
         Command::Profiles(args) => profiles::run(&args),
         Command::Doctor(args) => doctor::run(&args),

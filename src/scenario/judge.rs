@@ -40,6 +40,16 @@ pub fn arm(result: &ArmResult, circumstances: &Circumstances) -> (Verdict, Vec<S
         result.proofs.iter().filter_map(proof_fault).for_each(|text| add(Verdict::Inconclusive, text));
         result.expectations.iter().filter_map(expectation_fault).for_each(|(verdict, text)| add(verdict, text));
     }
+    if let Some(task) = result.stuck.first() {
+        let what = task.waits_for.as_ref().map(|what| format!(", it waits for: {what}")).unwrap_or_default();
+        let text = format!(
+            "{} tasks stay in state D after everything was released: {} ({}){what}",
+            result.stuck.len(),
+            task.comm,
+            task.tid
+        );
+        add(Verdict::Fail, text);
+    }
     reasons.sort_by_key(|(verdict, _)| std::cmp::Reverse(rank(*verdict)));
     let verdict = reasons.first().map_or(Verdict::Pass, |(verdict, _)| *verdict);
     (verdict, reasons.into_iter().map(|(_, text)| text).collect())

@@ -11,12 +11,15 @@ pub mod figures;
 pub mod judge;
 pub mod metric;
 pub mod result;
+pub mod runner;
+pub mod shipped;
 pub mod spec;
 pub mod timeline;
 
 mod options;
 mod read;
 mod text;
+pub mod writer_figures;
 
 pub use metric::{Bounds, MetricValue};
 pub use read::{Override, ReadError, read};
