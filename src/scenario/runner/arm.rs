@@ -31,7 +31,7 @@ use crate::scenario::timeline::{StepChange, Timeline};
 use crate::scenario::{MetricValue, expectations};
 use crate::settings::{Env, Opt};
 use crate::telemetry::harness::HarnessEventBody;
-use crate::time::{Clock, Deadline, SimTime, wait_until};
+use crate::time::{Clock, Deadline, SimTime, pause, wait_until};
 
 mod workload;
 
@@ -42,6 +42,8 @@ const TICK: Duration = Duration::from_millis(50);
 const LATE: Duration = Duration::from_secs(1);
 /// How long the release may take: it answers when the last held operation is out.
 const RELEASE_LIMIT: Duration = Duration::from_secs(30);
+/// How long the volume's last event may take.
+const LAST_EVENT_LIMIT: Duration = Duration::from_secs(10);
 /// How long tasks may take to leave state D after the release.
 const UNSTUCK_LIMIT: Duration = Duration::from_secs(10);
 
@@ -308,6 +310,19 @@ impl<'a, 'b> Session<'a, 'b> {
         }
     }
 
+    /// The daemon writes its last event when the mount is gone already.
+    fn read_last_events(&mut self) {
+        let deadline = Deadline::after(LAST_EVENT_LIMIT);
+        self.read_events();
+        while !self.evidence.log().complete && self.volume_log.is_some() && !deadline.passed() {
+            pause(TICK);
+            self.read_events();
+        }
+        if let Some(volume_log) = &self.volume_log {
+            volume_log.end(&mut self.evidence);
+        }
+    }
+
     fn take(&mut self, message: Message) {
         match message {
             Message::Child(index, message) => self.take_from_worker(index, message),
@@ -413,9 +428,7 @@ impl<'a, 'b> Session<'a, 'b> {
                 self.look_once(When::End, &storage.path.clone());
             }
             let down = storage.down(&self.options.run.program);
-            self.read_events();
-            let gone = |log: &VolumeLog, evidence: &mut Evidence| log.end(evidence);
-            self.volume_log.iter().for_each(|log| gone(log, &mut self.evidence));
+            self.read_last_events();
             down.err().into_iter().for_each(|error| self.error(error));
             self.result.log = self.evidence.log();
         } else {
