@@ -3,6 +3,8 @@
 //! ```text
 //!   mount(8), tests, stunfs(1)
 //!            |                    settings, profiles: names and texts -> options
+//!        scenario      a file with storage, workload, steps and expectations -> a verdict
+//!            |
 //!          volume ---- control, telemetry (events, metrics), freeze (guard), observe (kernel log)
 //!            |
 //!          fuse        fuser's types in and out, the session

@@ -64,6 +64,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "control",
             "settings",
             "workload",
+            "disk",
             "observe",
             "freeze::FreezeTarget",
         ],

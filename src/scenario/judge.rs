@@ -69,9 +69,7 @@ const fn rank(verdict: Verdict) -> u8 {
 fn writer_fault(writer: &WriterResult) -> Option<String> {
     let name = &writer.name;
     let is_writer = writer.kind.starts_with("write ");
-    if writer.began_us.is_none() {
-        return None;
-    }
+    writer.began_us?;
     match writer.exit_code {
         None if !writer.ended_by_harness => Some(format!("{name} was killed")),
         Some(code) if is_writer && code > 1 => Some(format!("{name} failed with exit code {code}")),

@@ -167,7 +167,7 @@ fn a_run_is_as_good_as_its_worst_arm_and_never_passes_by_silence() {
     assert_eq!(judged(&[sound()], 2), Verdict::Error, "an arm is missing");
     assert_eq!(judged(&[], 1), Verdict::Error);
     let untouched = ArmResult { proofs: Vec::new(), ..sound() };
-    assert_eq!(judged(&[untouched.clone()], 1), Verdict::Inconclusive, "nothing was injected");
+    assert_eq!(judged(std::slice::from_ref(&untouched), 1), Verdict::Inconclusive, "nothing was injected");
     assert_eq!(judged(&[untouched, sound()], 2), Verdict::Pass, "a control arm has no fault");
 }
 

@@ -148,8 +148,8 @@ impl<'a, 'b> Session<'a, 'b> {
         self.log.tell(Some(self.options.name), body);
     }
 
-    fn error(&mut self, error: impl ToString) {
-        self.circumstances.errors.push(error.to_string());
+    fn error(&mut self, error: impl Into<String>) {
+        self.circumstances.errors.push(error.into());
     }
 
     // ---- storage ---------------------------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ impl<'a, 'b> Session<'a, 'b> {
             }
             None => {
                 let entry = Undo::Attached { control: storage.control.clone() };
-                undo.add(entry).map_err(|error| format!("undo list: {error}"))?;
+                undo.add(&entry).map_err(|error| format!("undo list: {error}"))?;
                 return Err("storage of kind attach cannot be run yet; use directory or disk".to_owned());
             }
         }
@@ -205,7 +205,7 @@ impl<'a, 'b> Session<'a, 'b> {
         let (_, root) = hierarchies.first().ok_or("no control groups that can freeze are mounted here")?;
         let path = root.join(format!("stunfs-test-{}-{}", std::process::id(), self.options.index));
         let entry = Undo::Cgroup { path: path.clone() };
-        undo.add(entry.clone()).map_err(|error| format!("undo list: {error}"))?;
+        undo.add(&entry).map_err(|error| format!("undo list: {error}"))?;
         std::fs::create_dir(&path)
             .map_err(|error| format!("cannot make the control group {}: {error}", path.display()))?;
         self.cgroup = Some(entry);
@@ -302,11 +302,10 @@ impl<'a, 'b> Session<'a, 'b> {
     }
 
     fn read_events(&mut self) {
-        if let Some(volume_log) = &mut self.volume_log {
-            if let Err(error) = volume_log.take(self.options.name, &mut self.evidence, self.log) {
-                self.volume_log = None;
-                self.error(format!("the volume's event log cannot be read: {error}"));
-            }
+        let Some(volume_log) = &mut self.volume_log else { return };
+        if let Err(error) = volume_log.take(self.options.name, &mut self.evidence, self.log) {
+            self.volume_log = None;
+            self.error(format!("the volume's event log cannot be read: {error}"));
         }
     }
 
@@ -429,7 +428,7 @@ impl<'a, 'b> Session<'a, 'b> {
             }
             let down = storage.down(&self.options.run.program);
             self.read_last_events();
-            down.err().into_iter().for_each(|error| self.error(error));
+            down.err().into_iter().for_each(|error| self.error(error.to_string()));
             self.result.log = self.evidence.log();
         } else {
             // Why there is no storage is on record.
@@ -443,7 +442,7 @@ impl<'a, 'b> Session<'a, 'b> {
     fn release(&mut self, storage: &ArmStorage, abort: &Abort) {
         let was_aborted = self.circumstances.aborted.is_some() || self.circumstances.never_steady.is_some();
         if let Err(error) = storage.release(RELEASE_LIMIT) {
-            self.error(error);
+            self.error(error.to_string());
         }
         self.workers.stop_commands(was_aborted);
         let patience = if was_aborted { Duration::from_secs(5) } else { self.spec.patience.0 };

@@ -49,8 +49,8 @@ impl UndoList {
     }
 
     /// To be called before the thing is made.
-    pub(super) fn add(&mut self, undo: Undo) -> io::Result<()> {
-        let line = serde_json::to_string(&undo)? + "\n";
+    pub(super) fn add(&mut self, undo: &Undo) -> io::Result<()> {
+        let line = serde_json::to_string(undo)? + "\n";
         self.0.write_all(line.as_bytes())
     }
 }

@@ -122,7 +122,7 @@ impl Plan<'_> {
         for directory in [&backing, &mountpoint] {
             fs::create_dir(directory).map_err(system("cannot make a directory"))?;
         }
-        undo.add(Undo::Volume { control: control.clone(), mountpoint: mountpoint.clone() })
+        undo.add(&Undo::Volume { control: control.clone(), mountpoint: mountpoint.clone() })
             .map_err(system("undo list"))?;
         let mut arguments = vec!["mount".to_owned(), "--daemon".to_owned(), "--state=none".to_owned()];
         arguments.push(format!("--control={}", control.display()));
@@ -138,7 +138,7 @@ impl Plan<'_> {
         fs::create_dir(&mount).map_err(system("cannot make a directory"))?;
         fs::create_dir(&directory).map_err(system("cannot make a directory"))?;
         let events = self.scratch.join("events.jsonl");
-        undo.add(Undo::Disk { directory: directory.clone() }).map_err(system("undo list"))?;
+        undo.add(&Undo::Disk { directory: directory.clone() }).map_err(system("undo list"))?;
         let mut arguments: Vec<String> = ["disk", "up", "--json"].map(str::to_owned).to_vec();
         arguments.extend([
             format!("--fs={filesystem}"),

@@ -229,7 +229,7 @@ impl Session<'_, '_> {
         if let Some(report) = report {
             match self.options.folder.write_report(self.options.name, &name, &report) {
                 Ok(kept) => self.workers.all[index].kept = Some(kept),
-                Err(error) => self.error(error),
+                Err(error) => self.error(error.to_string()),
             }
         }
     }
