@@ -105,6 +105,11 @@ freeze-matrix: ## Everything that can be frozen against every ending, TIMES=20 t
 	@scripts/need.sh build
 	@tests/freeze-matrix.sh
 
+.PHONY: endings
+endings: ## SIGINT, SIGTERM, SIGKILL of a scenario's run at TIMES=50 seeded moments: nothing may be left (as root for disks; about 8 minutes)
+	@scripts/need.sh build
+	STUNFS_ENDINGS=$(or $(TIMES),50) cargo test --test scenario whatever_ends
+
 .PHONY: ci
 ci: ## What CI runs: lint, all tests, short conformance
 	@$(MAKE) lint

@@ -3,6 +3,8 @@
 //! ```text
 //!   mount(8), tests, stunfs(1)
 //!            |                    settings, profiles: names and texts -> options
+//!        scenario      a file with storage, workload, steps and expectations -> a verdict
+//!            |
 //!          volume ---- control, telemetry (events, metrics), freeze (guard), observe (kernel log)
 //!            |
 //!          fuse        fuser's types in and out, the session
@@ -62,6 +64,7 @@ pub mod internal {
     pub mod observe;
     pub mod options;
     pub mod profiles;
+    pub mod scenario;
     pub mod seed;
     pub mod settings;
     pub mod sys;
@@ -78,7 +81,7 @@ pub mod internal {
     reason = "a room that only the program uses is reached the same way once another room does"
 )]
 use internal::{
-    backing, control, disk, engine, freeze, fs, fuse, model, observe, options, profiles, seed, settings, sys,
+    backing, control, disk, engine, freeze, fs, fuse, model, observe, options, profiles, scenario, seed, settings, sys,
     telemetry, time, units, volume, workload,
 };
 

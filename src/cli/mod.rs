@@ -16,10 +16,12 @@ mod observe;
 mod output;
 mod profiles;
 mod run;
+mod scenario;
 mod signals;
 mod status;
 mod suggest;
 mod summary;
+mod test;
 mod volume_args;
 mod write;
 
@@ -70,6 +72,10 @@ enum CliCommand {
     Write(write::WriteArgs),
     /// Watch which tasks wait for storage, and behind whom
     Observe(observe::ObserveArgs),
+    /// Run scenarios, each to a verdict
+    Test(test::TestArgs),
+    /// The scenarios that are built in; is a file right; its schema
+    Scenario(scenario::ScenarioArgs),
     /// Talk to a running volume
     Ctl(ctl::CtlArgs),
     /// List the built-in profiles, or show one with its sources
@@ -121,6 +127,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         CliCommand::Disk(args) => disk::run(&args),
         CliCommand::Write(args) => write::run(&args),
         CliCommand::Observe(args) => observe::run(&args),
+        CliCommand::Test(args) => test::run(&args),
+        CliCommand::Scenario(args) => scenario::run(&args),
         CliCommand::Ctl(args) => ctl::run(&args),
         CliCommand::Profiles(args) => profiles::run(&args),
         CliCommand::Doctor(args) => doctor::run(&args),

@@ -4,6 +4,7 @@
 
 pub mod event;
 pub mod events;
+pub mod harness;
 pub mod metrics;
 
 mod line_file;

@@ -1,0 +1,297 @@
+//! `stunfs test` as its users run it: shipped scenarios in their short form, verdicts, and every way in which a run ends.
+//!
+//! Must not know: how a scenario is run. Invariant: after each test nothing of it is mounted, and its directory is gone.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use stunfs::Volume;
+use stunfs::internal::seed::{DrawKey, Stream};
+use stunfs::internal::time::{pause, wait_until};
+
+/// A loop of small files beside a stun.
+const LOOP: &str = "\
+apiVersion: stunfs/v1alpha1
+kind: Scenario
+metadata: {name: loop, description: small files beside a stun}
+spec:
+  duration: 4s
+  storage: {kind: directory}
+  workload:
+    - {name: files, run: [sh, -c, 'i=0; while :; do i=$((i+1)); echo $i > {}/f$i; sleep 0.05; done']}
+  timeline: [{at: 1s, stun: {for: 1s}}]
+  expect: [{metric: volume.stuns, equals: 1}]
+";
+
+fn can_mount() -> bool {
+    match Volume::check_machine() {
+        Ok(()) => true,
+        Err(error) => {
+            assert!(std::env::var_os("STUNFS_REQUIRE_FUSE").is_none(), "{error}");
+            println!("left out: {error}");
+            false
+        }
+    }
+}
+
+/// A place for one test: its temporary directory, where stunfs makes its own, too.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let temporary = self.path().join("t");
+        std::fs::create_dir_all(&temporary).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stunfs"));
+        command.arg("test").args(arguments).arg("--out").arg(self.path().join("out")).env("TMPDIR", temporary);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs `text` as a scenario.
+    fn run_text(&self, text: &str, arguments: &[&str]) -> Output {
+        let file = self.path().join("s.yaml");
+        std::fs::write(&file, text).unwrap();
+        self.run(&[&[file.to_str().unwrap()], arguments].concat())
+    }
+
+    fn result(&self, scenario: &str) -> Value {
+        let path = self.path().join("out").join(scenario).join("verdict.json");
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    }
+
+    /// Whether nothing of the run is mounted or left.
+    fn is_clean(&self) -> bool {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mounted = mounts.contains(self.path().to_str().unwrap());
+        let left = std::fs::read_dir(self.path().join("t")).is_ok_and(|mut entries| entries.next().is_some());
+        !mounted && !left && self.processes().is_empty()
+    }
+
+    /// The processes whose temporary directory is here.
+    fn processes(&self) -> Vec<String> {
+        let mark = format!("TMPDIR={}", self.path().join("t").display());
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        let ours = entries.filter(|entry| {
+            let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|word| word == mark.as_bytes())
+        });
+        ours.map(|entry| entry.file_name().display().to_string()).collect()
+    }
+
+    fn assert_clean(&self, what: &str) {
+        let clean = wait_until(Duration::from_secs(60), Duration::from_millis(50), || self.is_clean());
+        assert!(clean, "{what}: left behind: {:?}", self.processes());
+    }
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// Checks a run's folder against the published schemas.
+fn assert_folder(folder: &Path) {
+    let schema = |name: &str| -> Value {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let verdict: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("verdict.json")).unwrap()).unwrap();
+    let validator = jsonschema::validator_for(&schema("verdict.schema.json")).unwrap();
+    let faults: Vec<String> = validator.iter_errors(&verdict).map(|error| error.to_string()).collect();
+    assert_eq!(faults, Vec::<String>::new());
+    let events = std::fs::read_to_string(folder.join("events.jsonl")).unwrap();
+    let harness = jsonschema::validator_for(&schema("run-events.schema.json")).unwrap();
+    let volume = jsonschema::validator_for(&schema("events.schema.json")).unwrap();
+    for line in events.lines() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        assert!(event["run_us"].is_u64(), "{line}");
+        assert!(harness.is_valid(&event) || volume.is_valid(&event), "{line}");
+    }
+    assert!(std::fs::read_to_string(folder.join("junit.xml")).unwrap().contains("<testsuite "));
+}
+
+fn shipped(name: &str) {
+    if !can_mount() {
+        return;
+    }
+    let place = Place::new();
+    let output = place.run(&[name, "--short"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let result = place.result(name);
+    assert_eq!(result["verdict"], "pass");
+    assert_folder(&place.path().join("out").join(name));
+    place.assert_clean(name);
+}
+
+macro_rules! shipped {
+    ($($test:ident: $name:literal),*) => {$(
+        #[test]
+        fn $test() {
+            shipped($name);
+        }
+    )*};
+}
+shipped!(
+    log_rotation_burst: "log-rotation-burst",
+    backup_at_night: "backup-at-night",
+    pool_exhausted: "pool-exhausted",
+    stun_ladder: "stun-ladder",
+    restored_snapshot: "restored-snapshot"
+);
+
+/// It freezes a control group that it makes, which takes root.
+#[test]
+fn incident() {
+    if rustix::process::geteuid().is_root() {
+        shipped("incident");
+    } else {
+        println!("left out: control groups take root");
+    }
+}
+
+#[test]
+fn a_stun_that_is_met_passes_and_one_that_nothing_met_is_inconclusive() {
+    if !can_mount() {
+        return;
+    }
+    let place = Place::new();
+    let output = place.run_text(LOOP, &["--junit", place.path().join("j.xml").to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(place.path().join("j.xml").exists());
+    let proof = &place.result("loop")["arms"][0]["proofs"][0];
+    assert!(proof["delivered"] == true && proof["operations"].as_u64() >= Some(1), "{proof}");
+    let idle = LOOP.replace("i=0; while :; do i=$((i+1)); echo $i > {}/f$i; sleep 0.05; done", "sleep 60");
+    let output = place.run_text(&idle, &[]);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    assert!(said(&output).contains("no operation met the stun"), "{}", said(&output));
+    place.assert_clean("both");
+}
+
+#[test]
+fn an_expectation_that_fails_fails_the_run_and_a_stop_condition_aborts_it() {
+    if !can_mount() {
+        return;
+    }
+    let place = Place::new();
+    let output = place.run_text(LOOP, &["--set", "spec.expect.0.equals=2"]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let output = place.run_text(LOOP, &["--set", "spec.stopConditions=[{probe: volume.stuns, atLeast: 1}]"]);
+    assert_eq!(output.status.code(), Some(4), "{}", said(&output));
+    assert!(said(&output).contains("stop condition: volume.stuns is 1"), "{}", said(&output));
+    let never = "spec.steadyState=[{probe: volume.stuns, atLeast: 1, for: 1s}]";
+    let output = place.run_text(LOOP, &["--set", never]);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    assert!(said(&output).contains("the steady state never came"), "{}", said(&output));
+    place.assert_clean("all");
+}
+
+#[test]
+fn runs_are_repeated_with_the_next_seed() {
+    if !can_mount() {
+        return;
+    }
+    let place = Place::new();
+    let output = place.run_text(LOOP, &["--repeat", "2", "--seed", "100", "--set", "spec.duration=3s"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let result = place.result("loop");
+    let seeds: Vec<_> = result["runs"].as_array().unwrap().iter().map(|run| run["seed"].as_u64().unwrap()).collect();
+    assert_eq!((seeds, result["counts"]["pass"].as_u64()), (vec![100, 101], Some(2)));
+    place.assert_clean("repeat");
+}
+
+#[test]
+fn what_is_wrong_is_one_line_and_exit_code_2_and_nothing_is_touched() {
+    let place = Place::new();
+    for (text, arguments, expected) in [
+        (LOOP.replace("duration", "duratio"), &[][..], "did you mean 'duration'?"),
+        (LOOP.to_owned(), &["--set", "spec.sed=1"], "did you mean 'seed'?"),
+        ("a: [".to_owned(), &[], "s.yaml:"),
+    ] {
+        let output = place.run_text(&text, arguments);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains(expected) && told.trim_end().lines().count() == 1, "{told}");
+    }
+    let output = place.run(&["no-such", "--dry-run"]);
+    assert_eq!(output.status.code(), Some(2));
+    let output = place.run_text(LOOP, &["--dry-run"]);
+    assert!(said(&output).contains("1s  stun for=1s"), "{}", said(&output));
+    assert!(!place.path().join("out").exists());
+}
+
+// ---- endings -------------------------------------------------------------------------------------------------------------
+
+fn signal(child: &Child, name: &str) {
+    let signal = match name {
+        "INT" => rustix::process::Signal::INT,
+        "TERM" => rustix::process::Signal::TERM,
+        _ => rustix::process::Signal::KILL,
+    };
+    rustix::process::kill_process(rustix::process::Pid::from_child(child), signal).unwrap();
+}
+
+/// Ends a run of `text` after a time that `seed` decides.
+fn end_at(seed: u64, text: &str) {
+    let place = Place::new();
+    let file = place.path().join("s.yaml");
+    std::fs::write(&file, text).unwrap();
+    let mut child = place.command(&[file.to_str().unwrap()]).spawn().unwrap();
+    let draws = Stream::new(seed, "ending");
+    let after = Duration::from_secs_f64(draws.unit(DrawKey::nth(0)) * 4.0);
+    pause(after);
+    let how = ["INT", "TERM", "KILL"][usize::try_from(seed % 3).unwrap()];
+    signal(&child, how);
+    let what = format!("seed {seed}: SIG{how} after {after:?}");
+    let deadline = Duration::from_secs(60);
+    assert!(wait_until(deadline, Duration::from_millis(20), || child.try_wait().unwrap().is_some()), "{what}");
+    place.assert_clean(&what);
+}
+
+/// `STUNFS_ENDINGS=50` ends so many runs (see `make endings`).
+#[test]
+fn whatever_ends_a_run_nothing_is_left() {
+    if !can_mount() {
+        return;
+    }
+    let times = std::env::var("STUNFS_ENDINGS").ok().and_then(|times| times.parse().ok()).unwrap_or(6);
+    let text = LOOP.replace("duration: 4s", "duration: 6s").replace("for: 1s", "for: 60s");
+    let disk = text.replace("kind: directory", "kind: disk, filesystem: ext4, size: 64MiB");
+    let root = rustix::process::geteuid().is_root();
+    for seed in 0..times {
+        end_at(seed, if root && seed % 2 == 1 { &disk } else { &text });
+    }
+}
+
+#[test]
+fn a_run_that_is_asked_to_end_says_that_it_was_aborted() {
+    if !can_mount() {
+        return;
+    }
+    let place = Place::new();
+    let file = place.path().join("s.yaml");
+    std::fs::write(&file, LOOP.replace("duration: 4s", "duration: 60s").replace("for: 1s", "for: 50s")).unwrap();
+    let child = place.command(&[file.to_str().unwrap()]).spawn().unwrap();
+    let events = place.path().join("out/loop/events.jsonl");
+    let stunned = || std::fs::read_to_string(&events).is_ok_and(|text| text.contains("stun-began"));
+    assert!(wait_until(Duration::from_secs(30), Duration::from_millis(50), stunned));
+    signal(&child, "TERM");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", said(&output));
+    assert_eq!(place.result("loop")["verdict"], "aborted");
+    place.assert_clean("aborted");
+}
