@@ -359,3 +359,18 @@ fn regression_the_readme_shows_the_rows_that_the_demo_prints() {
     let readme = titles(&table, |line| line.get(..44));
     assert_eq!(readme, demo.iter().map(|title| title.replace("$backup_mib", "192")).collect::<Vec<_>>());
 }
+
+/// A scenario reads a writer's figures from these lines.
+#[test]
+fn json_lines_are_progress_and_then_the_report() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().to_str().unwrap();
+    let lines = ["--json-lines", "--for", "1s", "--progress", "200ms"];
+    let output = run(&[&["write", "logger", place][..], &lines].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let values: Vec<serde_json::Value> =
+        stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (report, progress) = values.split_last().unwrap();
+    assert!(report["report"]["ack_latency"]["count"].is_u64(), "{report}");
+    assert!(!progress.is_empty() && progress.iter().all(|line| line["progress"]["interval"]["records"].is_u64()));
+}

@@ -161,7 +161,7 @@ pub(crate) fn run(args: &WriteArgs) -> anyhow::Result<u8> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum JsonLine<'a> {
-    WorkloadProgress(&'a WorkloadProgress),
+    Progress(&'a WorkloadProgress),
     Report(&'a WorkloadReport),
 }
 
@@ -198,7 +198,7 @@ impl Told {
         match self {
             Self::Nowhere => {}
             // If nobody reads, the run goes on all the same: its files are what counts.
-            Self::JsonLines => drop(JsonLine::WorkloadProgress(progress).print()),
+            Self::JsonLines => drop(JsonLine::Progress(progress).print()),
             Self::Terminal(bar) => {
                 bar.set_message(text::progress_line(progress));
                 bar.tick();
