@@ -2,7 +2,7 @@
 //!
 //! Must not know: operations. Invariant: as long as an [`Inode`] has its descriptor, the backing cannot give its inode
 //! number to another file; when the last reference goes (the kernel has forgotten it, nothing has it open, nothing
-//! that uses it is held) and it has no name left, the tracker hear that it is gone before its number is free again.
+//! that uses it is held) and it has no name left, the tracker hears that it is gone before its number is free again.
 
 use std::ffi::OsStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -49,14 +49,14 @@ pub(super) struct Inode {
     pub(super) kind: FileKind,
     /// Look-ups that the kernel has not forgotten; changes only under the table's lock on the key.
     pub(super) lookups: AtomicU64,
-    /// The tracker know it.
+    /// The tracker knows it.
     pub(super) learned: AtomicBool,
     pub(super) learning: Mutex<()>,
     /// It had set-id bits when it was last looked at.
     pub(super) set_id: AtomicBool,
     /// Used since the last search for descriptors to give up.
     pub(super) used: AtomicBool,
-    /// The tracker have been told that it is gone.
+    /// The tracker has been told that it is gone.
     pub(super) gone: AtomicBool,
     /// How often it is open.
     opens: AtomicU64,
@@ -79,6 +79,8 @@ pub(super) struct NewInode {
 
 impl Inode {
     pub(super) fn new(new: NewInode) -> Self {
+        // It lost its last name between its look-up and now. The inode that it had before has told the tracker.
+        let unlinked = new.kind == FileKind::RegularFile && new.object.stat().is_ok_and(|stat| stat.st_nlink == 0);
         Self {
             node: new.node,
             generation: new.generation,
@@ -89,7 +91,7 @@ impl Inode {
             learning: Mutex::new(()),
             set_id: AtomicBool::new(false),
             used: AtomicBool::new(true),
-            gone: AtomicBool::new(false),
+            gone: AtomicBool::new(unlinked),
             opens: AtomicU64::new(0),
             unlinked: AtomicBool::new(false),
             place: RwLock::new(Place::Open(new.object)),
@@ -180,6 +182,12 @@ impl Inode {
         Some(with(known.parent.upgrade()?, &known.name))
     }
 
+    /// The tracker knows it from now on, so its end will be told.
+    pub(super) fn note_learned(&self) {
+        self.gone.store(false, Ordering::Release);
+        self.learned.store(true, Ordering::Release);
+    }
+
     /// Tells the tracker that it is gone, once.
     pub(super) fn tell_gone(&self, store: &InodeStore, data_bytes: u64) {
         if !self.gone.swap(true, Ordering::AcqRel) {
@@ -200,7 +208,7 @@ impl Inode {
         }
     }
 
-    /// Its last name was removed. The tracker hear of it now, or when it is closed, and not only when the kernel forgets
+    /// Its last name was removed. The tracker hears of it now, or when it is closed, and not only when the kernel forgets
     /// it: that happens at any time, and what is written next would or would not reuse its space.
     pub(super) fn last_name_removed(&self) {
         self.unlinked.store(true, Ordering::SeqCst);

@@ -27,7 +27,7 @@ pub trait ProvisioningTracker: Debug + Send + Sync {
     /// A range of a file holds no data any more.
     fn free(&self, file: FileKey, range: ByteRange);
     /// A file is gone. `unlearned_bytes`: its data, if it was not made or learned since the kernel last met it; counts
-    /// only for a file that the tracker do not know.
+    /// only for a file that the tracker does not know.
     fn remove(&self, file: FileKey, unlearned_bytes: u64);
     /// Size and used bytes to show in `statfs`, if not the backing's.
     fn virtual_space(&self) -> Option<(u64, u64)>;
@@ -62,7 +62,7 @@ pub(super) fn data_bytes(stat: &Stat) -> u64 {
 }
 
 impl FileSystem {
-    /// Sees to it that the tracker knows the file. Once they do, this costs one load.
+    /// Sees to it that the tracker knows the file. Once it does, this costs one load.
     pub(super) fn learn(&self, inode: &Arc<Inode>, open: Option<BorrowedFd<'_>>) -> FsResult<()> {
         if inode.learned.load(Ordering::Acquire) || inode.kind != FileKind::RegularFile {
             return Ok(());
@@ -71,7 +71,7 @@ impl FileSystem {
         if !inode.learned.load(Ordering::Acquire) {
             let data = self.extents(inode, open)?;
             self.tracker().learn(inode.key, self.identity(inode, None), &data);
-            inode.learned.store(true, Ordering::Release);
+            inode.note_learned();
         }
         Ok(())
     }
@@ -80,7 +80,7 @@ impl FileSystem {
     pub(super) fn note_created(&self, inode: &Arc<Inode>) {
         if inode.kind == FileKind::RegularFile {
             self.tracker().created(inode.key, self.identity(inode, None));
-            inode.learned.store(true, Ordering::Release);
+            inode.note_learned();
         }
     }
 

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use super::*;
-use crate::backing::open_root;
+use crate::backing::{open_path, open_root};
 
 const ROOT: u64 = 1;
 const DAEMON: Caller = Caller { pid: 1, uid: 0, gid: 0 };

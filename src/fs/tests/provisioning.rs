@@ -64,6 +64,42 @@ fn a_file_that_was_never_learned_tells_its_size_when_it_goes() {
     assert_eq!(w.tracker.take(), [Told::Removed(node, 8192)]);
 }
 
+/// A look-up found the file, then the file went with its inode, then the look-up went on: the tracker heard of the end
+/// twice, and took the file's data out of the pool twice.
+#[test]
+fn regression_a_look_up_beside_the_unlink_told_the_end_twice() {
+    let w = World::new();
+    std::fs::write(w.backing("a"), [1; 5000]).unwrap();
+    let node = w.find("a").attr.ino;
+    let object = Object::named(open_path(&w.fs.object(&w.fs.root).unwrap(), name("a")).unwrap());
+    let stat = object.stat().unwrap();
+    w.unlink(ROOT, "a").unwrap();
+    w.fs.forget(node, 1);
+    assert_eq!(w.tracker.take(), [Told::Removed(node, 8192)]);
+    let late = w.fs.enter(&w.fs.root, name("a"), object, &stat).1.attr.ino;
+    w.fs.forget(late, 1);
+    assert_eq!(w.tracker.take(), []);
+}
+
+/// As above, but the file is written to before it ends: what the tracker learned ends with it.
+#[test]
+fn a_file_without_a_name_that_is_learned_again_ends_again() {
+    let w = World::new();
+    let (node, fh) = w.create("a");
+    w.fs.release(fh);
+    let object = Object::named(open_path(&w.fs.object(&w.fs.root).unwrap(), name("a")).unwrap());
+    let stat = object.stat().unwrap();
+    w.unlink(ROOT, "a").unwrap();
+    w.fs.forget(node, 1);
+    w.tracker.take();
+    let late = w.fs.enter(&w.fs.root, name("a"), object, &stat).1.attr.ino;
+    let fh = w.open(late, RDWR).unwrap();
+    w.write(late, fh, 0, b"data").unwrap();
+    w.fs.release(fh);
+    w.fs.forget(late, 1);
+    assert_eq!(w.tracker.take(), [Told::Learned(late, Vec::new()), Told::Removed(late, 0)]);
+}
+
 #[test]
 fn a_file_goes_with_its_last_name() {
     let w = World::new();
