@@ -98,11 +98,19 @@ at_end() {
     trap 'exit 130' INT TERM
 }
 
+# remove_tree DIR...: removes what a script made, also files that a killed stress-ng left immutable or append-only. What cannot
+# be removed is said; it does not change how the script ends.
+remove_tree() {
+    rm -rf --one-file-system "$@" 2>/dev/null && return 0
+    chattr -R -f -i -a "$@" 2>/dev/null || true
+    rm -rf --one-file-system "$@" || say "left behind: $*"
+}
+
 # end_work: at the end of a script that has one volume, in $work.
 # shellcheck disable=SC2154 # it is set by those who source this
 end_work() {
     end_mount "$work/volume" "$stunfs_pid"
-    rm -rf --one-file-system "$work"
+    remove_tree "$work"
 }
 
 # mount_stunfs BACKING MOUNTPOINT [OPTION...]: mounts and waits until it is usable; sets stunfs_pid.

@@ -156,7 +156,7 @@ print_differences() {
 
 tear_down() {
     wait
-    [ -n "${KEEP:-}" ] || rm -rf --one-file-system "$work"
+    [ -n "${KEEP:-}" ] || remove_tree "$work"
 }
 
 mkdir -p "$results"
