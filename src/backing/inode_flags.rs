@@ -52,7 +52,8 @@ impl FlagCall {
         }
     }
 
-    const fn writes(self) -> bool {
+    /// Whether it changes the file.
+    pub const fn writes(self) -> bool {
         matches!(self, Self::SetFlags | Self::SetAttributes)
     }
 }

@@ -50,6 +50,8 @@ pub(super) struct OpenFile {
     pub(super) writable: bool,
     /// Its writes wait for the disk.
     pub(super) synchronous: bool,
+    /// Opened without `O_DIRECT`: its reads leave pages in the kernel.
+    buffered: bool,
 }
 
 impl OpenFile {
@@ -57,7 +59,11 @@ impl OpenFile {
         inode.opened();
         let writable = flags.intersects(OFlags::WRONLY | OFlags::RDWR);
         let synchronous = flags.intersects(OFlags::SYNC | OFlags::DSYNC);
-        Self { inode: Arc::clone(inode), fd, writable, synchronous }
+        let buffered = !flags.contains(OFlags::DIRECT);
+        if buffered {
+            inode.kernel_copy.opened();
+        }
+        Self { inode: Arc::clone(inode), fd, writable, synchronous, buffered }
     }
 }
 
@@ -96,11 +102,12 @@ impl FileSystem {
         });
     }
 
-    /// Reads. The reply gets the bytes in a buffer that is used again: fewer than `size` at the end of the file.
+    /// Reads. The reply gets the bytes in a buffer that is used again: fewer than `size` at the end of the file. `direct`: past
+    /// the kernel's page cache.
     pub fn read(
         self: &Arc<Self>,
         c: Caller,
-        _node: u64,
+        direct: bool,
         fh: u64,
         offset: u64,
         size: u32,
@@ -111,6 +118,9 @@ impl FileSystem {
             && let Err(error) = self.learn(&file.inode, Some(file.fd.as_fd()))
         {
             return reply(Err(error));
+        }
+        if !direct {
+            file.inode.kernel_copy.note_pages();
         }
         let range = ByteRange::at(offset, size.into());
         let known = Arc::clone(&file);
@@ -128,12 +138,13 @@ impl FileSystem {
         });
     }
 
-    /// Writes. `kill_suid`: the caller is none who may leave set-id bits in place.
+    /// Writes. `direct`: past the kernel's page cache, which is told to forget what it has of that range. `kill_suid`: the caller
+    /// is none who may leave set-id bits in place.
     #[expect(clippy::too_many_arguments, reason = "they are the request's")]
     pub fn write(
         self: &Arc<Self>,
         c: Caller,
-        _node: u64,
+        direct: bool,
         fh: u64,
         offset: u64,
         data: &[u8],
@@ -151,7 +162,12 @@ impl FileSystem {
         self.with_op(&call, |op| {
             self.engine.submit_write(op, data, move |outcome| {
                 let killer = kill_suid.then_some(c);
-                reply(outcome.map_err(FsError::from).and_then(|data| fs.do_write(&file, offset, data, killer)));
+                let written = outcome.map_err(FsError::from).and_then(|data| fs.do_write(&file, offset, data, killer));
+                if direct {
+                    fs.kernel_forgets(&file.inode, range, move || reply(written));
+                } else {
+                    reply(written);
+                }
             });
         });
     }
@@ -166,6 +182,9 @@ impl FileSystem {
     /// of the file: that is not what the end of a file waits for.)
     pub fn release(&self, fh: u64) {
         if let Some(file) = self.files.remove(fh) {
+            if file.buffered {
+                file.inode.kernel_copy.closed();
+            }
             file.inode.closed();
         }
     }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::{Mutex, RwLock};
 
 use super::fd_cache::InodeStore;
+use super::kernel_cache::KernelCopy;
 use super::provisioning_tracker::data_bytes;
 use super::types::FileKind;
 use crate::backing::{Errno, FileHandle, HandleSource, Object};
@@ -58,6 +59,8 @@ pub(super) struct Inode {
     pub(super) used: AtomicBool,
     /// The tracker has been told that it is gone.
     pub(super) gone: AtomicBool,
+    /// What the kernel may have in its caches.
+    pub(super) kernel_copy: KernelCopy,
     /// How often it is open.
     opens: AtomicU64,
     /// Its last name was removed.
@@ -92,6 +95,7 @@ impl Inode {
             set_id: AtomicBool::new(false),
             used: AtomicBool::new(true),
             gone: AtomicBool::new(unlinked),
+            kernel_copy: KernelCopy::default(),
             opens: AtomicU64::new(0),
             unlinked: AtomicBool::new(false),
             place: RwLock::new(Place::Open(new.object)),

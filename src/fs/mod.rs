@@ -16,6 +16,7 @@ mod fd_cache;
 mod files;
 mod handles;
 mod inode;
+mod kernel_cache;
 mod names;
 mod owners;
 mod paths;
@@ -29,13 +30,14 @@ mod xattrs;
 
 use std::ffi::OsStr;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock, Weak};
 
 use rustix::fs::OFlags;
 
 pub use crate::engine::Caller;
 pub use error::{FsError, FsResult};
+pub use kernel_cache::KernelCache;
 pub use provisioning_tracker::ProvisioningTracker;
 pub use space::CopyEnd;
 pub use types::{Attr, DirEntry, DirSink, Entry, FileKind, Opened, SetAttr, SetTime, Statfs, Xattr};
@@ -91,6 +93,8 @@ pub struct FileSystem {
     backing_can_tell: AtomicBool,
     /// The last `fsync` took less than a millisecond.
     flushes_soon: AtomicBool,
+    /// Through which the kernel is told what to forget; none before it is mounted and after it has ended.
+    kernel_cache: OnceLock<Weak<dyn KernelCache>>,
 }
 
 /// An operation, as it is put to the engine.
@@ -161,6 +165,7 @@ impl FileSystem {
             root,
             backing_can_tell: AtomicBool::new(true),
             flushes_soon: AtomicBool::new(false),
+            kernel_cache: OnceLock::new(),
         }))
     }
 
@@ -291,8 +296,9 @@ fn meet(store: &Arc<InodeStore>, object: Object, stat: &Stat) -> Arc<Inode> {
     met.inode
 }
 
-/// The attributes of an object; notes whether it has set-id bits.
+/// The attributes of an object, which the kernel keeps; notes whether it has set-id bits.
 fn attr(inode: &Inode, stat: &Stat) -> Attr {
     inode.note_mode(stat.st_mode);
+    inode.kernel_copy.note_attributes();
     Attr::new(inode.node, stat)
 }

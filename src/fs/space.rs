@@ -146,6 +146,9 @@ impl FileSystem {
             } else {
                 backing::inode_flags(&fs.file(fh)?.fd, call, &input)?
             };
+            if call.writes() {
+                fs.kernel_forgets_attributes(inode);
+            }
             answer.truncate(whole(out_size));
             Ok(answer)
         });

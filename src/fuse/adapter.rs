@@ -161,33 +161,34 @@ impl Filesystem for Adapter {
     fn read(
         &self,
         req: &Request,
-        ino: INodeNo,
+        _ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         size: u32,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
         self.pending.note_request();
-        self.fs.read(caller(req), ino.0, fh.0, offset, size, replies::bytes(reply));
+        self.fs.read(caller(req), convert::is_direct(flags), fh.0, offset, size, replies::bytes(reply));
     }
 
     fn write(
         &self,
         req: &Request,
-        ino: INodeNo,
+        _ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         data: &[u8],
         write_flags: WriteFlags,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         self.pending.note_request();
         let kill_suid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        self.fs.write(caller(req), ino.0, fh.0, offset, data, kill_suid, replies::written(reply));
+        let direct = convert::is_direct(flags) && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        self.fs.write(caller(req), direct, fh.0, offset, data, kill_suid, replies::written(reply));
     }
 
     fn flush(&self, req: &Request, ino: INodeNo, _fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {

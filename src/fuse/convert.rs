@@ -4,13 +4,19 @@
 
 use std::time::{Duration, SystemTime};
 
-use fuser::{Errno, FileAttr, FileHandle, FileType, FopenFlags, Generation, INodeNo, Request, TimeOrNow};
+use fuser::{Errno, FileAttr, FileHandle, FileType, FopenFlags, Generation, INodeNo, OpenFlags, Request, TimeOrNow};
+use rustix::fs::OFlags;
 
 use crate::engine::Caller;
 use crate::fs::{Attr, Entry, FileKind, FsError, Opened, SetTime};
 
 pub(super) fn caller(request: &Request) -> Caller {
     Caller { pid: request.pid(), uid: request.uid(), gid: request.gid() }
+}
+
+/// Whether a file's flags have `O_DIRECT`.
+pub(super) const fn is_direct(flags: OpenFlags) -> bool {
+    OFlags::from_bits_retain(flags.0.cast_unsigned()).contains(OFlags::DIRECT)
 }
 
 pub(super) fn errno(error: FsError) -> Errno {

@@ -11,6 +11,7 @@ mod interrupt;
 mod kernel;
 mod mountpoint;
 mod negotiate;
+mod notify;
 mod pending;
 mod replies;
 mod session;

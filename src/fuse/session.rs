@@ -7,8 +7,8 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -17,10 +17,11 @@ use super::attach::{Detach, MountTableOptions, Unattached, detach};
 use super::error::{MountError, UnmountError};
 use super::kernel::{self, MountIdentity, identity_at};
 use super::mountpoint::is_dead;
+use super::notify::Notify;
 use super::signal::block_file_size_signal;
 use super::{Adapter, ConnectionId, interrupt};
 
-use crate::fs::{CacheMode, FileSystem};
+use crate::fs::{CacheMode, FileSystem, KernelCache};
 use crate::sys::mountinfo;
 use crate::time::Deadline;
 
@@ -97,15 +98,18 @@ impl Session {
     /// Mounts. `on_identity` is called when it is known which mount it will be, before anybody can see it (as root;
     /// `fusermount3` puts it in place at once): what a guard needs to hear. An error from it ends the attempt.
     pub fn mount(
-        fs: Arc<FileSystem>,
+        fs: &Arc<FileSystem>,
         spec: &MountSpec,
         on_identity: impl FnOnce(MountIdentity) -> io::Result<()>,
     ) -> Result<Self, MountError> {
-        Self::mount_any(|device| Adapter::new(fs, spec, device), spec, on_identity)
+        let adapter = |device| Adapter::new(Arc::clone(fs), spec, device);
+        let tell_kernel = |notify: &Arc<Notify>| fs.set_kernel_cache(Arc::downgrade(notify) as Weak<dyn KernelCache>);
+        Self::mount_any(adapter, tell_kernel, spec, on_identity)
     }
 
     fn mount_any<F: fuser::Filesystem>(
         filesystem: impl FnOnce(OwnedFd) -> F,
+        on_notify: impl FnOnce(&Arc<Notify>),
         spec: &MountSpec,
         on_identity: impl FnOnce(MountIdentity) -> io::Result<()>,
     ) -> Result<Self, MountError> {
@@ -117,9 +121,11 @@ impl Session {
         let device = unattached.device().try_clone_to_owned().map_err(|cause| failed(spec, "device", cause))?;
         let session =
             fuse_session(filesystem(device), spec, &unattached).map_err(|cause| failed(spec, "handshake", cause))?;
+        let notify = Arc::new(Notify::new(session.notifier()));
+        on_notify(&notify);
         let warnings = warnings(spec, interrupt::disable(unattached.device(), unattached.root()));
         let end = Arc::new(End::default());
-        serve(session, Arc::clone(&end)).map_err(|cause| failed(spec, "threads", cause))?;
+        serve(session, notify, Arc::clone(&end)).map_err(|cause| failed(spec, "threads", cause))?;
         unattached.attach()?;
         kernel::tune_bdi(identity.connection, spec.cache);
         Ok(Self { mountpoint: spec.mountpoint.clone(), identity, warnings, end })
@@ -289,14 +295,17 @@ fn fuse_session<F: fuser::Filesystem>(
 }
 
 /// Runs the daemon's threads, and one that waits for their end.
-fn serve<F: fuser::Filesystem>(session: fuser::Session<F>, end: Arc<End>) -> io::Result<()> {
+fn serve<F: fuser::Filesystem>(session: fuser::Session<F>, notify: Arc<Notify>, end: Arc<End>) -> io::Result<()> {
     std::thread::Builder::new().name("stunfs-session".into()).spawn(move || {
         // fuser's threads inherit that.
         block_file_size_signal();
-        end.set(match session.run() {
+        let ending = match session.run() {
             Ok(()) => Ending::Closed,
             Err(cause) => Ending::Failed(cause.to_string()),
-        });
+        };
+        // It has a descriptor of the connection, which must not outlive the session.
+        drop(notify);
+        end.set(ending);
     })?;
     Ok(())
 }

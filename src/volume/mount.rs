@@ -311,7 +311,7 @@ fn attach(inner: &Inner, root: OwnedFd) -> Result<Session, VolumeError> {
         allow_other: options.allow_other,
         read_only: options.read_only,
     };
-    Session::mount(fs, &spec, |identity| {
+    Session::mount(&fs, &spec, |identity| {
         // A guard that is posted later has to know it, too.
         let identity = inner.mounted.get_or_init(|| identity);
         match &*inner.guard.lock() {

@@ -68,7 +68,7 @@ pub(crate) fn mount(backing: &Path, mountpoint: &Path, cache: CacheMode, threads
     let guard = Guard::spawn(&spec.mountpoint, find_fusermount().as_deref()).unwrap();
     let fs = filesystem(&checked.backing, cache);
     let session =
-        Session::mount(fs, &spec, |identity| guard.watch_mount(identity.connection.get(), identity.mount_id)).unwrap();
+        Session::mount(&fs, &spec, |identity| guard.watch_mount(identity.connection.get(), identity.mount_id)).unwrap();
     (session, guard)
 }
 

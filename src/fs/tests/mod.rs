@@ -141,12 +141,12 @@ impl World {
         ask(|r| self.fs.open(DAEMON, node, flags, r)).map(|opened: Opened| opened.fh)
     }
 
-    fn write(&self, node: u64, fh: u64, offset: u64, data: &[u8]) -> FsResult<u32> {
-        ask(|r| self.fs.write(DAEMON, node, fh, offset, data, false, r))
+    fn write(&self, _node: u64, fh: u64, offset: u64, data: &[u8]) -> FsResult<u32> {
+        ask(|r| self.fs.write(DAEMON, false, fh, offset, data, false, r))
     }
 
-    fn read(&self, node: u64, fh: u64, offset: u64, size: u32) -> FsResult<Vec<u8>> {
-        ask(|r| self.fs.read(DAEMON, node, fh, offset, size, move |bytes| r(bytes.map(<[u8]>::to_vec))))
+    fn read(&self, _node: u64, fh: u64, offset: u64, size: u32) -> FsResult<Vec<u8>> {
+        ask(|r| self.fs.read(DAEMON, false, fh, offset, size, move |bytes| r(bytes.map(<[u8]>::to_vec))))
     }
 
     fn getattr(&self, node: u64, fh: Option<u64>) -> FsResult<Attr> {

@@ -109,7 +109,7 @@ fn mounted(threads: usize) -> Option<(Session, TestFs, tempfile::TempDir)> {
         read_only: false,
     };
     let fs = TestFs::default();
-    let session = Session::mount_any(|_| fs.clone(), &spec, |_identity| Ok(())).unwrap();
+    let session = Session::mount_any(|_| fs.clone(), |_| (), &spec, |_identity| Ok(())).unwrap();
     Some((session, fs, dir))
 }
 
@@ -249,7 +249,7 @@ fn an_error_from_the_guard_mounts_nothing() {
         allow_other: false,
         read_only: true,
     };
-    let refused = Session::mount_any(|_| TestFs::default(), &spec, |_| Err(io::Error::other("no guard")));
+    let refused = Session::mount_any(|_| TestFs::default(), |_| (), &spec, |_| Err(io::Error::other("no guard")));
     assert!(matches!(refused, Err(MountError::Failed { step: "guard", .. })));
     assert!(!in_table(&spec.mountpoint));
 }
