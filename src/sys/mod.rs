@@ -7,6 +7,7 @@
 //! | [`cgroup`] | the hierarchies of control groups, v1 and v2, and `/proc/PID/cgroup` |
 //! | [`sysctl`] | kernel settings below `/proc/sys` |
 //! | [`pm_qos`] | `/dev/cpu_dma_latency` |
+//! | [`wakeup`] | `eventfd(2)` and `poll(2)`: a thread that sleeps until something happens, without a timer |
 //!
 //! Must not know: volumes, file systems, options. Invariant: no room above is named here.
 
@@ -16,3 +17,4 @@ pub mod mountinfo;
 pub mod pm_qos;
 pub mod process;
 pub mod sysctl;
+pub mod wakeup;

@@ -1,6 +1,7 @@
 //! What the threads of a mounted volume share, and the steps of its life that need more than one room.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -159,7 +160,15 @@ impl Inner {
             set.spare(pid);
         }
         *self.guard.lock() = Some(guard);
+        // Its death is watched from now on.
+        self.stopper.wake();
         Ok(())
+    }
+
+    /// A descriptor that reports `POLLHUP` when the guard dies; `None`: there is none now.
+    pub(super) fn living_guard(&self) -> Option<OwnedFd> {
+        let guard = self.guard.lock();
+        guard.as_ref().filter(|guard| guard.alive())?.watch_fd().try_clone_to_owned().ok()
     }
 
     pub(super) fn guard_alive(&self) -> bool {

@@ -3,22 +3,29 @@
 //! Thaw what is frozen, drain what is held, unmount, end the threads, save the pool checkpoint, write the last event, send the guard home. Invariant:
 //! each step has a deadline, so the end always comes.
 
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
+use rustix::event::PollFlags;
 
 use super::error::{ErrorKind, VolumeError};
 use super::inner::Inner;
 use super::observer::Summary;
 use crate::engine::Engine;
 use crate::fuse::{Ending, Session, UnmountOutcome, Visibility};
+use crate::sys::mountinfo;
+use crate::sys::wakeup::Wakeup;
 use crate::time::Deadline;
 
-/// How often the mount table and the guard are looked at.
+/// How often a volume is looked for that is not where it was mounted, and another guard is tried if none could be started. Otherwise
+/// the kernel says when there is something to be seen.
 const TICK: Duration = Duration::from_millis(100);
 
-/// The same for a volume that is no longer where it was mounted.
+/// How often it is told of.
 const ABSENT_TICK: Duration = Duration::from_secs(1);
 
 /// How long processes that still use the detached volume may continue before the connection is cut.
@@ -40,13 +47,14 @@ pub enum Stop {
 #[derive(Debug, Clone)]
 pub struct Stopper {
     requests: Sender<(Stop, String)>,
+    wakeup: Arc<Wakeup>,
     engine: Engine,
 }
 
 impl Stopper {
     pub(super) fn new(engine: Engine) -> (Self, Requests) {
         let (requests, receiver) = crossbeam_channel::unbounded();
-        (Self { requests, engine }, receiver)
+        (Self { requests, wakeup: Arc::new(Wakeup::new()), engine }, receiver)
     }
 
     /// Asks for the end and returns at once; a second request can only hurry it.
@@ -58,6 +66,12 @@ impl Stopper {
     pub fn request_stop_for(&self, how: Stop, reason: impl Into<String>) {
         // No client listens any more once the end is under way.
         let _ = self.requests.send((how, reason.into()));
+        self.wakeup.wake();
+    }
+
+    /// Has the thread that waits for the end look around.
+    pub(super) fn wake(&self) {
+        self.wakeup.wake();
     }
 
     /// Ends all injection and answers what is held; the volume stays mounted as a plain pass-through.
@@ -98,8 +112,12 @@ pub(super) fn run(inner: &Inner, session: &Session, requests: &Requests) -> Resu
 /// another path or without one.
 fn wait_for_reason(inner: &Inner, session: &Session, requests: &Requests) -> (Stop, String) {
     let mut absence = Absence::default();
+    // Opened before the first look: a change since then is reported.
+    let mounts = File::open(mountinfo::TABLE).ok();
+    let wakeup = Arc::clone(&inner.stopper.wakeup);
+    session.on_ended(move |_| wakeup.wake());
     loop {
-        if let Ok(request) = requests.recv_timeout(TICK) {
+        if let Ok(request) = requests.try_recv() {
             return request;
         }
         if session.ending().is_some() {
@@ -108,9 +126,21 @@ fn wait_for_reason(inner: &Inner, session: &Session, requests: &Requests) -> (St
                 _ => (Stop::AtOnce, "the connection to the kernel was cut".into()),
             };
         }
-        absence.look(inner, session);
+        let in_place = absence.look(inner, session);
         inner.look_after_guard();
+        sleep(inner, mounts.as_ref().filter(|_| in_place));
     }
+}
+
+/// Sleeps until the mount table changes, the guard dies, or the volume is asked for something. `mounts`: the table, if its changes
+/// tell all there is to know.
+fn sleep(inner: &Inner, mounts: Option<&File>) {
+    let guard: Option<OwnedFd> = inner.living_guard();
+    let within = (mounts.is_none() || guard.is_none()).then_some(TICK);
+    let mounts = mounts.map(|mounts| (mounts.as_fd(), PollFlags::PRI));
+    let guard = guard.as_ref().map(|guard| (guard.as_fd(), PollFlags::empty()));
+    let others: Vec<_> = mounts.into_iter().chain(guard).collect();
+    inner.stopper.wakeup.sleep(&others, within);
 }
 
 /// What has been done about a volume that is no longer where it was mounted.
@@ -124,15 +154,15 @@ struct Absence {
 
 impl Absence {
     /// A volume that was unmounted everywhere and is still in use injects nothing any more. Its users are told nothing:
-    /// the user of stunfs is, once for each way.
-    fn look(&mut self, inner: &Inner, session: &Session) {
+    /// the user of stunfs is, once for each way. Whether it is in its place.
+    fn look(&mut self, inner: &Inner, session: &Session) -> bool {
         if self.next_look.as_ref().is_some_and(|look| !look.passed()) {
-            return;
+            return false;
         }
         let visibility = session.visibility();
         if visibility == Visibility::InPlace {
             *self = Self { released: self.released, ..Self::default() };
-            return;
+            return true;
         }
         if visibility == Visibility::Nowhere && !self.released {
             // The kernel's table may change while it is read: one look is not enough.
@@ -141,12 +171,13 @@ impl Absence {
                 inner.release_all();
             }
             self.unseen = !self.unseen;
-            return;
+            return false;
         }
         if self.next_look.replace(Deadline::after(ABSENT_TICK)).is_some() && self.told != Some(visibility) {
             self.told = Some(visibility);
             inner.warn(absence_text(session.mountpoint(), visibility));
         }
+        false
     }
 }
 

@@ -15,6 +15,7 @@ mod endings;
 mod escape;
 mod first_write;
 mod guard;
+mod idle;
 mod kernel_cache;
 mod kill;
 mod limits;
