@@ -1,7 +1,6 @@
 //! Operations on attributes: get, set, and the space of the whole volume.
 //!
-//! Must not know: names. Invariant: a size set by somebody other than root costs the file its set-id bits, as a local
-//! file system has it.
+//! Must not know: names. Invariant: what a new owner or size costs the file is asked of `rights`.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,7 +9,7 @@ use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
 use super::files::OpenFile;
 use super::inode::Inode;
-use super::types::{FileKind, SetTime, whole};
+use super::types::{SetTime, whole};
 use super::{Attr, Caller, FileSystem, FsCall, FsError, FsResult, On, SetAttr, Statfs, attr};
 use crate::backing::{self, Object};
 use crate::telemetry::event::OpKind;
@@ -64,13 +63,11 @@ impl FileSystem {
 
     fn do_setattr(&self, c: Caller, inode: &Arc<Inode>, set: &SetAttr) -> FsResult<Attr> {
         let object = self.object(inode)?;
-        // `chown(-1, -1)` arrives with nothing to set: all it does is to take set-id bits away.
-        let nothing = SetAttr { fh: set.fh, ..SetAttr::default() } == *set;
-        if set.uid.is_some() || set.gid.is_some() || nothing {
-            object.chown(set.uid, set.gid)?;
-            if inode.kind != FileKind::Directory {
-                self.changed_by(c, inode, &object)?;
-            }
+        if (SetAttr { fh: set.fh, ..SetAttr::default() }) == *set {
+            self.set_nothing(c, inode, &object)?;
+        }
+        if set.uid.is_some() || set.gid.is_some() {
+            self.chown(c, inode, &object, set.uid, set.gid)?;
         }
         if let Some(mode) = set.mode {
             object.chmod(mode)?;

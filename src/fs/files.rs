@@ -14,7 +14,7 @@ use rustix::fs::OFlags;
 
 use super::inode::Inode;
 use super::types::FileKind;
-use super::{CacheMode, Caller, Entry, FileSystem, FsCall, FsError, FsResult, On, Opened};
+use super::{CacheMode, Caller, Entry, FileSystem, FsCall, FsError, FsResult, On, Opened, WriteKind};
 use crate::backing::{self, Errno, Object, masked_by_thread};
 use crate::engine::Later;
 use crate::model::Access;
@@ -56,8 +56,8 @@ pub(super) struct OpenFile {
 
 impl OpenFile {
     fn new(inode: &Arc<Inode>, fd: Arc<OwnedFd>, flags: OFlags) -> Self {
-        inode.opened();
         let writable = flags.intersects(OFlags::WRONLY | OFlags::RDWR);
+        inode.opened(writable);
         let synchronous = flags.intersects(OFlags::SYNC | OFlags::DSYNC);
         let buffered = !flags.contains(OFlags::DIRECT);
         if buffered {
@@ -138,8 +138,7 @@ impl FileSystem {
         });
     }
 
-    /// Writes. `direct`: past the kernel's page cache, which is told to forget what it has of that range. `kill_suid`: the caller
-    /// is none who may leave set-id bits in place.
+    /// Writes. `direct`: past the kernel's page cache, which is told to forget what it has of that range.
     #[expect(clippy::too_many_arguments, reason = "they are the request's")]
     pub fn write(
         self: &Arc<Self>,
@@ -148,7 +147,7 @@ impl FileSystem {
         fh: u64,
         offset: u64,
         data: &[u8],
-        kill_suid: bool,
+        kind: WriteKind,
         reply: impl FnOnce(FsResult<u32>) + Send + 'static,
     ) {
         let Some(file) = self.files.get(fh) else { return reply(Err(FsError::UnknownHandle)) };
@@ -161,8 +160,7 @@ impl FileSystem {
         let fs = Arc::clone(self);
         self.with_op(&call, |op| {
             self.engine.submit_write(op, data, move |outcome| {
-                let killer = kill_suid.then_some(c);
-                let written = outcome.map_err(FsError::from).and_then(|data| fs.do_write(&file, offset, data, killer));
+                let written = outcome.map_err(FsError::from).and_then(|data| fs.do_write(c, &file, offset, data, kind));
                 if direct {
                     fs.kernel_forgets(&file.inode, range, move || reply(written));
                 } else {
@@ -185,7 +183,7 @@ impl FileSystem {
             if file.buffered {
                 file.inode.kernel_copy.closed();
             }
-            file.inode.closed();
+            file.inode.closed(file.writable);
         }
     }
 
@@ -291,13 +289,13 @@ impl FileSystem {
         None
     }
 
-    /// `killer`: who writes, if that costs the file its set-id bits.
-    fn do_write(&self, file: &OpenFile, offset: u64, data: &[u8], killer: Option<Caller>) -> FsResult<u32> {
-        if let Some(c) = killer {
+    fn do_write(&self, c: Caller, file: &OpenFile, offset: u64, data: &[u8], kind: WriteKind) -> FsResult<u32> {
+        if kind == WriteKind::WithoutFsetid {
             self.drop_set_id(c, &file.inode, &Object::opened(Arc::clone(&file.fd)))?;
         }
         let most = if self.options.direct_io_for_o_direct { IMAGE_PART } else { PART };
-        let written = write_in_parts(&file.fd, offset, data, most)?;
+        let write = || write_in_parts(&file.fd, offset, data, most);
+        let written = if kind == WriteKind::OfPages { file.inode.capabilities.kept(&file.fd, write) } else { write() }?;
         Ok(u32::try_from(written).unwrap_or(u32::MAX))
     }
 

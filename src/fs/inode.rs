@@ -5,12 +5,13 @@
 //! that uses it is held) and it has no name left, the tracker hears that it is gone before its number is free again.
 
 use std::ffi::OsStr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 
 use super::fd_cache::InodeStore;
+use super::file_capabilities::FileCapabilities;
 use super::kernel_cache::KernelCopy;
 use super::provisioning_tracker::data_bytes;
 use super::types::FileKind;
@@ -55,6 +56,7 @@ pub(super) struct Inode {
     pub(super) learning: Mutex<()>,
     /// It had set-id bits when it was last looked at.
     pub(super) set_id: AtomicBool,
+    pub(super) capabilities: FileCapabilities,
     /// Used since the last search for descriptors to give up.
     pub(super) used: AtomicBool,
     /// The tracker has been told that it is gone.
@@ -63,6 +65,8 @@ pub(super) struct Inode {
     pub(super) kernel_copy: KernelCopy,
     /// How often it is open.
     opens: AtomicU64,
+    /// How often it is open for writing.
+    writers: AtomicU32,
     /// Its last name was removed.
     unlinked: AtomicBool,
     place: RwLock<Place>,
@@ -93,10 +97,12 @@ impl Inode {
             learned: AtomicBool::new(false),
             learning: Mutex::new(()),
             set_id: AtomicBool::new(false),
+            capabilities: FileCapabilities::default(),
             used: AtomicBool::new(true),
             gone: AtomicBool::new(unlinked),
             kernel_copy: KernelCopy::default(),
             opens: AtomicU64::new(0),
+            writers: AtomicU32::new(0),
             unlinked: AtomicBool::new(false),
             place: RwLock::new(Place::Open(new.object)),
             name: Mutex::new(None),
@@ -201,12 +207,19 @@ impl Inode {
     }
 
     /// It is open once more.
-    pub(super) fn opened(&self) {
+    pub(super) fn opened(&self, writable: bool) {
+        self.writers.fetch_add(writable.into(), Ordering::Relaxed);
         self.opens.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Whether somebody has it open for writing.
+    pub(super) fn is_open_for_writing(&self) -> bool {
+        self.writers.load(Ordering::Relaxed) != 0
+    }
+
     /// It is open once less.
-    pub(super) fn closed(&self) {
+    pub(super) fn closed(&self, writable: bool) {
+        self.writers.fetch_sub(writable.into(), Ordering::Relaxed);
         if self.opens.fetch_sub(1, Ordering::SeqCst) == 1 && self.unlinked.load(Ordering::SeqCst) {
             self.end_if_orphan();
         }

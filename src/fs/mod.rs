@@ -13,14 +13,15 @@ mod attrs;
 mod dirs;
 mod error;
 mod fd_cache;
+mod file_capabilities;
 mod files;
 mod handles;
 mod inode;
 mod kernel_cache;
 mod names;
-mod owners;
 mod paths;
 mod provisioning_tracker;
+mod rights;
 mod space;
 mod table;
 #[cfg(test)]
@@ -40,7 +41,7 @@ pub use error::{FsError, FsResult};
 pub use kernel_cache::KernelCache;
 pub use provisioning_tracker::ProvisioningTracker;
 pub use space::CopyEnd;
-pub use types::{Attr, DirEntry, DirSink, Entry, FileKind, Opened, SetAttr, SetTime, Statfs, Xattr};
+pub use types::{Attr, DirEntry, DirSink, Entry, FileKind, Opened, SetAttr, SetTime, Statfs, WriteKind, Xattr};
 
 use crate::backing::{Errno, HandleSource, Object, Stat, nofile_limit};
 use crate::engine::{Engine, OpInfo};

@@ -116,6 +116,17 @@ pub struct Entry {
     pub generation: u64,
 }
 
+/// What the kernel says of a write beside its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteKind {
+    /// The caller's own write, which may leave set-id bits (`CAP_FSETID`).
+    WithFsetid,
+    /// The caller's own write, which costs the file its set-id bits.
+    WithoutFsetid,
+    /// Changed pages that the kernel writes back, for nobody in particular.
+    OfPages,
+}
+
 /// An open file or directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opened {

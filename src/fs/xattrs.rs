@@ -1,11 +1,12 @@
 //! Extended attributes, POSIX ACLs among them.
 //!
-//! Must not know: what a name means, save that `trusted.` is for root. Invariant: the answers, errors included, are the
-//! backing's.
+//! Must not know: what a name means. Invariant: the answers, errors included, are the backing's, save for what `rights` says of
+//! the caller.
 
 use std::ffi::OsStr;
 use std::sync::Arc;
 
+use super::rights::{is_removed_by_what_comes_next, names_shown_to};
 use super::types::whole;
 use super::{Caller, FileSystem, FsResult, On, Xattr};
 use crate::backing::Errno;
@@ -27,7 +28,9 @@ impl FileSystem {
     ) {
         let (name, value) = (name.to_owned(), value.to_owned());
         self.meta(OpKind::Setxattr, On(c, node, None), reply, move |fs, inode| {
-            Ok(fs.object(inode)?.set_xattr(&name, &value, flags)?)
+            let object = fs.object(inode)?;
+            object.set_xattr(&name, &value, flags)?;
+            fs.xattr_set_by(c, inode, &object, &name)
         });
     }
 
@@ -63,7 +66,7 @@ impl FileSystem {
     ) {
         self.meta(OpKind::Listxattr, On(c, node, None), reply, move |fs, inode| {
             let names = fs.object(inode)?.list_xattr()?;
-            let names = if c.uid == 0 { names } else { without_trusted(&names) };
+            let names = names_shown_to(c, names);
             match names.len() {
                 len if size == 0 => Ok(Xattr::Len(whole(len))),
                 len if len > whole(size) => Err(Errno::RANGE.into()),
@@ -82,13 +85,11 @@ impl FileSystem {
     ) {
         let name = name.to_owned();
         self.meta(OpKind::Removexattr, On(c, node, None), reply, move |fs, inode| {
+            if is_removed_by_what_comes_next(c, &name) {
+                return Ok(());
+            }
+            inode.capabilities.note_removal();
             Ok(fs.object(inode)?.remove_xattr(&name)?)
         });
     }
-}
-
-/// The backing lists `trusted.` names for the daemon, which may be root; it would not for the caller.
-fn without_trusted(names: &[u8]) -> Vec<u8> {
-    let shown = names.split_inclusive(|&byte| byte == 0).filter(|name| !name.starts_with(b"trusted."));
-    shown.flatten().copied().collect()
 }

@@ -22,7 +22,7 @@ use super::negotiate::{negotiate, open_flags};
 use super::pending::PendingRequests;
 use super::replies::{self, Plain, Plus};
 use super::session::MountSpec;
-use crate::fs::{CacheMode, CopyEnd, FileSystem, SetAttr};
+use crate::fs::{CacheMode, CopyEnd, FileSystem, SetAttr, WriteKind};
 
 /// The file system as fuser calls it.
 #[derive(Debug)]
@@ -186,9 +186,9 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         self.pending.note_request();
-        let kill_suid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        let direct = convert::is_direct(flags) && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        self.fs.write(caller(req), direct, fh.0, offset, data, kill_suid, replies::written(reply));
+        let kind = convert::write_kind(write_flags);
+        let direct = convert::is_direct(flags) && kind != WriteKind::OfPages;
+        self.fs.write(caller(req), direct, fh.0, offset, data, kind, replies::written(reply));
     }
 
     fn flush(&self, req: &Request, ino: INodeNo, _fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {

@@ -4,11 +4,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use fuser::{Errno, FileAttr, FileHandle, FileType, FopenFlags, Generation, INodeNo, OpenFlags, Request, TimeOrNow};
+use fuser::{
+    Errno, FileAttr, FileHandle, FileType, FopenFlags, Generation, INodeNo, OpenFlags, Request, TimeOrNow, WriteFlags,
+};
 use rustix::fs::OFlags;
 
 use crate::engine::Caller;
-use crate::fs::{Attr, Entry, FileKind, FsError, Opened, SetTime};
+use crate::fs::{Attr, Entry, FileKind, FsError, Opened, SetTime, WriteKind};
 
 pub(super) fn caller(request: &Request) -> Caller {
     Caller { pid: request.pid(), uid: request.uid(), gid: request.gid() }
@@ -17,6 +19,16 @@ pub(super) fn caller(request: &Request) -> Caller {
 /// Whether a file's flags have `O_DIRECT`.
 pub(super) const fn is_direct(flags: OpenFlags) -> bool {
     OFlags::from_bits_retain(flags.0.cast_unsigned()).contains(OFlags::DIRECT)
+}
+
+pub(super) const fn write_kind(flags: WriteFlags) -> WriteKind {
+    if flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
+        WriteKind::OfPages
+    } else if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
+        WriteKind::WithoutFsetid
+    } else {
+        WriteKind::WithFsetid
+    }
 }
 
 pub(super) fn errno(error: FsError) -> Errno {

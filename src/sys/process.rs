@@ -137,6 +137,11 @@ impl TaskStatus {
         groups.split_whitespace().filter_map(|group| group.parse().ok()).collect()
     }
 
+    /// The user that counts for file systems: the fourth of a thread's users.
+    pub(crate) fn file_system_user(&self) -> Option<u32> {
+        self.value("Uid")?.split_whitespace().nth(3)?.parse().ok()
+    }
+
     /// The state's letter, and how often the thread was taken off a processor.
     pub(crate) fn state_and_switches(&self) -> Option<(u8, u64)> {
         let count = |key| self.value(key)?.parse::<u64>().ok();

@@ -31,6 +31,19 @@ fn set_effective(uid: u32, gid: u32) {
     }
 }
 
+/// The supplementary groups of this thread, which acts as root.
+pub(crate) fn set_groups(groups: &[u32]) {
+    let groups: Vec<_> = groups.iter().map(|&group| rustix::process::Gid::from_raw(group)).collect();
+    rustix::thread::set_thread_groups(&groups).unwrap();
+}
+
+/// The effective capabilities of this thread, as far as it may have them. [`become_user`] sets them anew.
+pub(crate) fn set_capabilities(capabilities: u64) {
+    let mut sets = rustix::thread::capabilities(None).unwrap();
+    sets.effective = rustix::thread::CapabilitySet::from_bits_retain(capabilities) & sets.permitted;
+    rustix::thread::set_capabilities(None, sets).unwrap();
+}
+
 /// Does `work` as root, whatever user this thread has otherwise.
 pub(crate) fn as_root<T>(work: impl FnOnce() -> T) -> T {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());

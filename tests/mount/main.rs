@@ -23,6 +23,7 @@ mod moves;
 mod notices;
 mod owners;
 mod refusals;
+mod rights;
 mod routes;
 mod signals;
 mod stall;

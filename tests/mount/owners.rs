@@ -112,3 +112,12 @@ fn access_control_lists_are_obeyed_and_inherited() {
         (Some(BOB), "cat file; setfacl -m u:1001:rw file"),
     ]);
 }
+
+#[test]
+fn a_user_namespace_gives_no_rights_over_files_of_others() {
+    let make = "for n in write cut chown; do echo data > $n; chown 1000:1001 $n; chmod 6766 $n; done; \
+        for n in own1 own2; do echo data > $n; chmod 6755 $n; done";
+    // Root of a namespace in which only root has a number.
+    let inside = "unshare -Ur sh -c 'echo x >> write; truncate -s 1 cut; chown : chown; echo x >> own1; chown : own2'";
+    same(&[(None, make), (None, inside), (Some(ALICE), inside)]);
+}

@@ -127,19 +127,19 @@ fn foreign_writes_and_truncations_cost_the_set_id_bits() {
     let (node, fh) = w.create("a");
     let mode = || std::fs::metadata(w.backing("a")).unwrap().permissions().mode() & 0o7777;
     let set = |mode: u32| w.setattr_as(DAEMON, node, SetAttr { mode: Some(mode), ..SetAttr::default() }).unwrap();
-    let write = |kill| ask(|r| w.fs.write(USER, false, fh, 0, b"x", kill, r)).unwrap();
+    let write = |kind| ask(|r| w.fs.write(USER, false, fh, 0, b"x", kind, r)).unwrap();
     set(0o6755);
-    write(false);
+    write(WriteKind::WithFsetid);
     assert_eq!(mode(), 0o6755);
-    write(true);
+    write(WriteKind::WithoutFsetid);
     assert_eq!(mode(), 0o755);
     set(0o6745);
-    write(true);
+    write(WriteKind::WithoutFsetid);
     assert_eq!(mode(), 0o745, "without group execution it goes too, if the writer is not in the group");
     let member =
         Caller { gid: std::os::unix::fs::MetadataExt::gid(&std::fs::metadata(w.backing("a")).unwrap()), ..USER };
     set(0o6745);
-    ask(|r| w.fs.write(member, false, fh, 0, b"x", true, r)).unwrap();
+    ask(|r| w.fs.write(member, false, fh, 0, b"x", WriteKind::WithoutFsetid, r)).unwrap();
     assert_eq!(mode(), 0o2745, "but not for one who is");
     set(0o4755);
     w.setattr_as(DAEMON, node, SetAttr { size: Some(0), ..SetAttr::default() }).unwrap();

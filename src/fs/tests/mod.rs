@@ -6,8 +6,8 @@ mod escape;
 mod files;
 mod limits;
 mod names;
-mod owners;
 mod provisioning;
+mod rights;
 mod space;
 mod stress;
 
@@ -142,7 +142,7 @@ impl World {
     }
 
     fn write(&self, _node: u64, fh: u64, offset: u64, data: &[u8]) -> FsResult<u32> {
-        ask(|r| self.fs.write(DAEMON, false, fh, offset, data, false, r))
+        ask(|r| self.fs.write(DAEMON, false, fh, offset, data, WriteKind::WithFsetid, r))
     }
 
     fn read(&self, _node: u64, fh: u64, offset: u64, size: u32) -> FsResult<Vec<u8>> {

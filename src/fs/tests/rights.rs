@@ -76,3 +76,51 @@ fn a_default_acl_takes_the_umasks_place() {
     let names = ask(|r| w.fs.listxattr(DAEMON, entry.attr.ino, 1000, r)).unwrap();
     assert!(matches!(names, Xattr::Data(names) if names == b"system.posix_acl_access\0"));
 }
+
+#[test]
+fn a_caller_whom_nobody_can_look_at_takes_no_bits_by_a_chown_to_nothing_new() {
+    if !is_root() {
+        return;
+    }
+    let w = World::new();
+    let (entry, opened) = w.create_as(DAEMON, "file", 0o6755, 0, RDWR).unwrap();
+    let node = entry.attr.ino;
+    let nothing = |c| w.setattr_as(c, node, SetAttr::default());
+    let unknown = Caller { pid: 0, ..USER };
+    w.fs.release(opened.fh);
+    assert_eq!(nothing(unknown).unwrap_err().errno(), Errno::PERM.raw_os_error());
+    assert_eq!(owner(&w, "file"), (0, 0, 0o6755));
+    // While somebody has it open for writing, it may be the write of one who got the descriptor.
+    let fh = w.open(node, WRONLY).unwrap();
+    assert_eq!(nothing(Caller { pid: 0, ..DAEMON }).unwrap().perm, 0o6755, "root's write leaves them");
+    assert_eq!(nothing(unknown).unwrap().perm, 0o755);
+    w.fs.release(fh);
+    w.setattr_as(DAEMON, node, SetAttr { mode: Some(0o6755), ..SetAttr::default() }).unwrap();
+    assert_eq!(nothing(Caller { pid: 0, ..DAEMON }).unwrap().perm, 0o755, "root's chown takes them");
+}
+
+#[test]
+fn capabilities_that_the_kernel_removes_stay_until_it_says_what_for() {
+    if !is_root() {
+        return;
+    }
+    let w = World::new();
+    let (entry, opened) = w.create_as(DAEMON, "file", 0o755, 0, RDWR).unwrap();
+    let (node, capability) = (entry.attr.ino, name("security.capability"));
+    let value: Vec<u8> = [0x0200_0001_u32, 1 << 13, 0, 0, 0].iter().flat_map(|word| word.to_le_bytes()).collect();
+    let set = || ask(|r| w.fs.setxattr(DAEMON, node, capability, &value, 0, r)).unwrap();
+    let has = || ask(|r| w.fs.getxattr(DAEMON, node, capability, 0, r)).is_ok();
+    let (unknown, root) = (Caller { pid: 0, ..USER }, Caller { pid: 0, ..DAEMON });
+    set();
+    ask(|r| w.fs.removexattr(unknown, node, capability, r)).unwrap();
+    assert!(has(), "one without CAP_SETFCAP cannot have asked for it");
+    ask(|r| w.fs.write(unknown, false, opened.fh, 0, b"x", WriteKind::OfPages, r)).unwrap();
+    assert!(has(), "pages that are written back take none");
+    w.setattr_as(unknown, node, SetAttr::default()).unwrap();
+    assert!(!has(), "a write that comes does");
+    set();
+    ask(|r| w.fs.removexattr(root, node, capability, r)).unwrap();
+    assert!(!has(), "root has asked for it");
+    ask(|r| w.fs.write(unknown, false, opened.fh, 0, b"x", WriteKind::OfPages, r)).unwrap();
+    assert!(!has(), "and what was removed stays so");
+}

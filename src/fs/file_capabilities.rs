@@ -1,0 +1,61 @@
+//! A file's capabilities while changed pages of it are written back.
+//!
+//! Whoever writes a file takes its capabilities. Pages that the kernel writes back are no such write: they were changed through a
+//! mapping, which leaves them, or by a `write(2)` that took them before others were set. But the backing sees a write.
+//!
+//! Must not know: callers. Invariant: what was removed by somebody else meanwhile does not come back.
+
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use super::rights::FILE_CAPABILITIES;
+use crate::backing::Object;
+
+/// Longer than any that Linux knows.
+const LONGEST: usize = 64;
+/// `XATTR_CREATE`: unless there is one.
+const CREATE: u32 = 1;
+
+/// What is known of a file's capabilities.
+#[derive(Debug, Default)]
+pub(super) struct FileCapabilities {
+    /// It has none.
+    absent: AtomicBool,
+    /// How often they were removed.
+    removals: AtomicU32,
+}
+
+impl FileCapabilities {
+    /// They were set.
+    pub(super) fn note_set(&self) {
+        self.absent.store(false, Ordering::SeqCst);
+    }
+
+    /// They are about to be removed.
+    pub(super) fn note_removal(&self) {
+        self.removals.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Does `write`, and gives the file back the capabilities that it took.
+    pub(super) fn kept<T>(&self, file: &Arc<OwnedFd>, write: impl FnOnce() -> T) -> T {
+        if self.absent.load(Ordering::SeqCst) {
+            return write();
+        }
+        let (object, name) = (Object::opened(Arc::clone(file)), OsStr::new(FILE_CAPABILITIES));
+        let before = self.removals.load(Ordering::SeqCst);
+        // Noted first: whoever sets them meanwhile takes it back.
+        self.absent.store(true, Ordering::SeqCst);
+        let mut value = [0; LONGEST];
+        let Ok(length) = object.get_xattr(name, &mut value) else { return write() };
+        self.absent.store(false, Ordering::SeqCst);
+        let written = write();
+        // It fails if they were not taken, or if others were set; a daemon without CAP_SETFCAP may not do it.
+        let back = object.set_xattr(name, &value[..length], CREATE);
+        if back.is_ok() && self.removals.load(Ordering::SeqCst) != before {
+            let _ = object.remove_xattr(name);
+        }
+        written
+    }
+}
