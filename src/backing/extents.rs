@@ -9,25 +9,33 @@ use crate::units::ByteRange;
 
 /// The ranges of an open file that hold data. A file system that cannot tell holes apart has data everywhere.
 pub fn data_extents(fd: impl AsFd) -> Result<Vec<ByteRange>> {
+    Ok(data_extents_up_to(fd, usize::MAX)?.unwrap_or_default())
+}
+
+/// As [`data_extents`]; `None`: there are more than `most`.
+pub fn data_extents_up_to(fd: impl AsFd, most: usize) -> Result<Option<Vec<ByteRange>>> {
     let fd = fd.as_fd();
     let mut found = Vec::new();
     let mut at = 0;
     loop {
         let start = match seek_data(fd, at) {
             Ok(start) => start,
-            Err(Errno::NXIO) => return Ok(found),
-            Err(Errno::INVAL | Errno::OPNOTSUPP) => return whole(fd),
+            Err(Errno::NXIO) => return Ok(Some(found)),
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => return whole(fd).map(Some),
             Err(error) => return Err(error),
         };
         let end = match seek_hole(fd, start) {
             Ok(end) => end,
             // Truncated between the two calls.
-            Err(Errno::NXIO) => return Ok(found),
+            Err(Errno::NXIO) => return Ok(Some(found)),
             Err(error) => return Err(error),
         };
         push(&mut found, ByteRange { start, end });
         if end <= at {
-            return Ok(found);
+            return Ok(Some(found));
+        }
+        if found.len() > most {
+            return Ok(None);
         }
         at = end;
     }
@@ -61,6 +69,14 @@ mod tests {
         file.write_all_at(&[1; 8192], 1 << 20).unwrap();
         file.set_len(10 << 20).unwrap();
         assert_eq!(data_extents(&file).unwrap(), [ByteRange::at(0, 4096), ByteRange::at(1 << 20, 8192)]);
+    }
+
+    #[test]
+    fn a_look_with_a_limit_ends_early() {
+        let file = tempfile::tempfile().unwrap();
+        (0..10).for_each(|n| file.write_all_at(b"x", n << 20).unwrap());
+        assert_eq!(data_extents_up_to(&file, 9).unwrap(), None);
+        assert_eq!(data_extents_up_to(&file, 10).unwrap().map(|found| found.len()), Some(10));
     }
 
     #[test]

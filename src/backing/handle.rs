@@ -11,6 +11,9 @@ use super::{Errno, Result};
 /// The largest handle that the kernel gives out.
 const MOST_BYTES: usize = 128;
 
+/// `FUSE_SUPER_MAGIC`
+const FUSE_MAGIC: rustix::fs::FsWord = 0x6573_5546;
+
 /// An object's handle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileHandle {
@@ -19,6 +22,13 @@ pub struct FileHandle {
 }
 
 impl FileHandle {
+    /// A number for it: the same for the same object, another one for most others.
+    pub fn number(&self) -> u32 {
+        let bytes = self.kind.to_le_bytes().into_iter().chain(self.bytes.iter().copied());
+        // FNV-1a.
+        bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    }
+
     /// As text, for a file.
     pub fn to_text(&self) -> String {
         let bytes: String = self.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -50,8 +60,11 @@ pub struct HandleSource {
 
 impl HandleSource {
     /// The file system that `mount` (open, not `O_PATH`) is on; `None` if its handles cannot be made, or not be opened
-    /// by this process (that needs CAP_DAC_READ_SEARCH).
+    /// by this process (that needs CAP_DAC_READ_SEARCH), or end when the kernel drops its caches (FUSE).
     pub fn new(mount: OwnedFd) -> Option<Self> {
+        if rustix::fs::fstatfs(&mount).ok()?.f_type == FUSE_MAGIC {
+            return None;
+        }
         let source = Self { mount };
         let handle = Self::handle_of(source.mount.as_fd()).ok()?;
         source.open(&handle).ok()?;

@@ -7,9 +7,16 @@ use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Stat, StatVfs, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Stat, StatVfs, StatxFlags, Timestamps, Uid, XattrFlags, statx};
 
 use super::{Errno, Result};
+
+/// When an object was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Birth {
+    seconds: i64,
+    nanos: u32,
+}
 
 /// A file-system object, held open. Clones share the descriptor.
 #[derive(Debug, Clone)]
@@ -35,6 +42,13 @@ impl Object {
         rustix::fs::fstat(&self.fd)
     }
 
+    /// When it was made; `None`: the file system does not keep that.
+    pub fn birth(&self) -> Option<Birth> {
+        let stat = statx(&self.fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME).ok()?;
+        let said = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
+        said.then_some(Birth { seconds: stat.stx_btime.tv_sec, nanos: stat.stx_btime.tv_nsec })
+    }
+
     /// Size and free space of the file system that it is on.
     pub fn stat_vfs(&self) -> Result<StatVfs> {
         rustix::fs::fstatvfs(&self.fd)
@@ -43,6 +57,12 @@ impl Object {
     /// Opens it anew. `flags` must not create; `O_NOFOLLOW` makes no sense here, since the object is known.
     pub fn reopen(&self, flags: OFlags) -> Result<OwnedFd> {
         rustix::fs::open(ProcPath::of(self.fd.as_fd()).as_c_str(), flags | OFlags::CLOEXEC, Mode::empty())
+    }
+
+    /// Opens the directory above a directory, which may lie outside of the backing.
+    pub fn parent(&self) -> Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.fd, c"..", flags, Mode::empty())
     }
 
     /// Sets the permission bits, set-id bits included.

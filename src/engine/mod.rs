@@ -161,6 +161,12 @@ impl Engine {
         self.put(op, work, |work, outcome| work(outcome, false), |work| Work::Plain(Box::new(wait(work))));
     }
 
+    /// Has a worker do what has to come before an operation and takes long.
+    pub fn prepare(&self, work: impl FnOnce() + Send + 'static) {
+        let running = self.shared.running.enter().hand_over();
+        self.shared.send_long(vec![LongJob::Passed(Work::Plain(Box::new(move |_| work())), running)]);
+    }
+
     /// As [`Engine::submit`], for a write: `data` is copied only if the operation is held.
     pub fn submit_write<W>(&self, op: &OpInfo<'_>, data: &[u8], work: W)
     where

@@ -66,7 +66,7 @@ impl OpInfo<'_> {
             OpKind::Fsyncdir | OpKind::Fallocate | OpKind::CopyFileRange | OpKind::Truncate => {
                 ExpectedDuration::WaitsForDisk
             }
-            OpKind::Write | OpKind::Fsync if self.synchronous => ExpectedDuration::WaitsForDisk,
+            OpKind::Open | OpKind::Write | OpKind::Fsync if self.synchronous => ExpectedDuration::WaitsForDisk,
             OpKind::Read if large() => ExpectedDuration::Copies,
             OpKind::Read => ExpectedDuration::MayWait,
             _ => ExpectedDuration::Short,

@@ -6,12 +6,14 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
+use super::forgotten::ForgottenNodes;
 use super::inode::Inode;
 use super::provisioning_tracker::ProvisioningTracker;
-use super::table::InodeTable;
+use super::table::{InodeTable, ROOT};
 use crate::backing::HandleSource;
+use crate::model::FileKey;
 
 /// How many descriptors are given up at a time.
 const BATCH: usize = 32;
@@ -24,8 +26,11 @@ pub(super) struct InodeStore {
     pub(super) table: InodeTable,
     pub(super) tracker: Arc<dyn ProvisioningTracker>,
     pub(super) budget: Budget,
-    /// `None`: inodes keep their descriptors.
+    /// `None`: idle inodes are found again by their names.
     pub(super) handles: Option<HandleSource>,
+    /// Held by what changes names: an inode that is found by its name waits for it.
+    pub(super) name_changes: RwLock<()>,
+    pub(super) forgotten: ForgottenNodes,
 }
 
 /// How many descriptors idle inodes may keep.
@@ -57,9 +62,6 @@ impl InodeStore {
     /// An inode has one descriptor more; if that is one too many, idle ones give up theirs.
     pub(super) fn opened(&self, inode: &Arc<Inode>) {
         let open = self.budget.open.fetch_add(1, Ordering::Relaxed) + 1;
-        if self.handles.is_none() {
-            return;
-        }
         self.enqueue(inode, open);
         if open > self.budget.limit {
             self.give_up_some();
@@ -89,15 +91,12 @@ impl InodeStore {
     }
 
     fn give_up(&self, turns: usize) -> bool {
-        if self.handles.is_none() {
-            return false;
-        }
         let mut given_up = 0;
         for _ in 0..turns {
             let Some(next) = self.budget.queue.lock().pop_front() else { break };
             let Some(inode) = next.upgrade() else { continue };
             let idle = Arc::strong_count(&inode) == IDLE_REFERENCES && !inode.used.swap(false, Ordering::Relaxed);
-            if idle && self.can_reopen(&inode) && inode.close() {
+            if idle && inode.node != ROOT && inode.close(self) {
                 self.budget.closed();
                 given_up += 1;
             } else {
@@ -110,8 +109,8 @@ impl InodeStore {
         given_up > 0
     }
 
-    /// Handles of other file systems than the root's cannot be opened.
-    fn can_reopen(&self, inode: &Inode) -> bool {
-        inode.node != super::table::ROOT && inode.key.dev == self.table.root_dev()
+    /// Whether an object can be opened by a handle: those of other file systems than the root's cannot.
+    pub(super) fn has_handle(&self, key: FileKey) -> bool {
+        self.handles.is_some() && key.dev == self.table.root_dev()
     }
 }

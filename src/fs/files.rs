@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -67,6 +67,15 @@ impl OpenFile {
     }
 }
 
+/// What is to be done with a write beside writing.
+#[derive(Clone, Copy)]
+struct WriteHow {
+    /// The kernel's pages are told to be forgotten.
+    direct: bool,
+    /// What it costs the file's set-id bits.
+    kind: WriteKind,
+}
+
 impl FileSystem {
     /// Opens a file. `flags` as in `open(2)`; `O_TRUNC` is obeyed, so the kernel may leave it to us.
     pub fn open(
@@ -76,7 +85,14 @@ impl FileSystem {
         flags: i32,
         reply: impl FnOnce(FsResult<Opened>) + Send + 'static,
     ) {
-        self.meta(OpKind::Open, On(c, node, None), reply, move |fs, inode| fs.do_open(c, inode, open_flags(flags)));
+        let inode = match self.inode(node) {
+            Ok(inode) => inode,
+            Err(error) => return reply(Err(error)),
+        };
+        let (known, flags) = (Arc::clone(&inode), open_flags(flags));
+        // A large file takes its time to be cut off.
+        let call = FsCall { synchronous: flags.contains(OFlags::TRUNC), ..FsCall::on(OpKind::Open, c, &known) };
+        self.submit(&call, reply, move |fs| fs.do_open(c, &inode, flags));
     }
 
     /// Makes a file and opens it; one that is there already is opened, unless `flags` has `O_EXCL`.
@@ -114,14 +130,27 @@ impl FileSystem {
         reply: impl FnOnce(FsResult<&[u8]>) + Send + 'static,
     ) {
         let Some(file) = self.files.get(fh) else { return reply(Err(FsError::UnknownHandle)) };
-        if self.tracker().wants_learned_reads()
-            && let Err(error) = self.learn(&file.inode, Some(file.fd.as_fd()))
-        {
-            return reply(Err(error));
-        }
         if !direct {
             file.inode.kernel_copy.note_pages();
         }
+        if !self.tracker().wants_learned_reads() {
+            return self.read_learned(c, file, offset, size, reply);
+        }
+        let known = Arc::clone(&file);
+        self.when_learned(&known, move |fs, known| match known {
+            Ok(()) => fs.read_learned(c, file, offset, size, reply),
+            Err(error) => reply(Err(error)),
+        });
+    }
+
+    fn read_learned(
+        self: &Arc<Self>,
+        c: Caller,
+        file: Arc<OpenFile>,
+        offset: u64,
+        size: u32,
+        reply: impl FnOnce(FsResult<&[u8]>) + Send + 'static,
+    ) {
         let range = ByteRange::at(offset, size.into());
         let known = Arc::clone(&file);
         let call = FsCall::within(OpKind::Read, c, &known, Access::Read(file.inode.key, range), range);
@@ -151,17 +180,35 @@ impl FileSystem {
         reply: impl FnOnce(FsResult<u32>) + Send + 'static,
     ) {
         let Some(file) = self.files.get(fh) else { return reply(Err(FsError::UnknownHandle)) };
-        if let Err(error) = self.learn(&file.inode, Some(file.fd.as_fd())) {
-            return reply(Err(error));
+        let how = WriteHow { direct, kind };
+        if matches!(self.learn_at_once(&file), Ok(true)) {
+            return self.write_learned(c, file, offset, data, how, reply);
         }
+        let (known, data) = (Arc::clone(&file), data.to_vec());
+        self.when_learned(&known, move |fs, known| match known {
+            Ok(()) => fs.write_learned(c, file, offset, &data, how, reply),
+            Err(error) => reply(Err(error)),
+        });
+    }
+
+    fn write_learned(
+        self: &Arc<Self>,
+        c: Caller,
+        file: Arc<OpenFile>,
+        offset: u64,
+        data: &[u8],
+        how: WriteHow,
+        reply: impl FnOnce(FsResult<u32>) + Send + 'static,
+    ) {
         let range = ByteRange::at(offset, u64::try_from(data.len()).unwrap_or(u64::MAX));
         let known = Arc::clone(&file);
         let call = FsCall::within(OpKind::Write, c, &known, Access::Write(file.inode.key, range), range);
         let fs = Arc::clone(self);
         self.with_op(&call, |op| {
             self.engine.submit_write(op, data, move |outcome| {
-                let written = outcome.map_err(FsError::from).and_then(|data| fs.do_write(c, &file, offset, data, kind));
-                if direct {
+                let written =
+                    outcome.map_err(FsError::from).and_then(|data| fs.do_write(c, &file, offset, data, how.kind));
+                if how.direct {
                     fs.kernel_forgets(&file.inode, range, move || reply(written));
                 } else {
                     reply(written);
@@ -222,11 +269,34 @@ impl FileSystem {
             return Err(FsError::NotRegular);
         }
         let object = self.object(inode)?;
-        let fd = self.with_room(|| self.unless_reserved(object.reopen(self.backing_flags(flags))?))?;
+        let (fd, readable) = self.with_room(|| self.reopen(&object, flags))?;
+        let opened = self.opened(inode, Arc::new(fd), flags);
         if flags.contains(OFlags::TRUNC) {
-            self.resize(c, inode, &object, None, 0)?;
+            // Through the descriptor if it can write: a file that is empty already gets the time, too.
+            let file = self.file(opened.fh)?;
+            let open = file.writable.then_some(&*file);
+            self.resize(c, inode, &object, open, 0).inspect_err(|_| self.release(opened.fh))?;
         }
-        Ok(self.opened(inode, Arc::new(fd), flags))
+        if readable {
+            return Ok(opened);
+        }
+        // The kernel must not fill a page with what is around a write. Pages that others have changed stay.
+        Ok(Opened { direct_io: true, keep_cache: true, ..opened })
+    }
+
+    /// Opens a backing's file, and whether it can be read if the cache mode needs that.
+    fn reopen(&self, object: &Object, flags: OFlags) -> Result<(OwnedFd, bool), Errno> {
+        let wanted = self.backing_flags(flags);
+        let opened = match object.reopen(wanted) {
+            // An append-only file (`chattr +a`) opens for appending only.
+            Err(Errno::PERM) if flags.contains(OFlags::APPEND) => object.reopen(wanted | OFlags::APPEND),
+            // A file whose owner may write it, but not read it.
+            Err(Errno::ACCESS) if flags.contains(OFlags::WRONLY) && wanted.contains(OFlags::RDWR) => {
+                return Ok((self.unless_reserved(object.reopen((wanted - OFlags::RDWR) | OFlags::WRONLY)?)?, false));
+            }
+            opened => opened,
+        };
+        Ok((self.unless_reserved(opened?)?, true))
     }
 
     fn make_file(

@@ -13,33 +13,33 @@ use parking_lot::{Mutex, RwLock};
 use super::fd_cache::InodeStore;
 use super::file_capabilities::FileCapabilities;
 use super::kernel_cache::KernelCopy;
+use super::place::{Place, Reach};
 use super::provisioning_tracker::data_bytes;
 use super::types::FileKind;
-use crate::backing::{Errno, FileHandle, HandleSource, Object};
+use crate::backing::{Errno, FileHandle, HandleSource, Object, open_path};
 use crate::model::FileKey;
 
 /// The set-user-id and set-group-id bits.
 pub(super) const SET_ID: u32 = 0o6000;
 
-/// How the object is reached.
-#[derive(Debug)]
-pub(super) enum Place {
-    /// By a descriptor.
-    Open(Object),
-    /// By a handle, to save a descriptor.
-    Handle {
-        /// The handle.
-        handle: FileHandle,
-        /// The data that it had then.
-        data_bytes: u64,
-    },
-}
+/// How often an object is looked for while what is above it comes and goes.
+const MOST_TRIES: usize = 8;
+/// No path is deeper.
+const DEEPEST: usize = 8192;
 
 /// A name that the object was last reached by.
 #[derive(Debug)]
 pub(super) struct Name {
     pub(super) parent: Weak<Inode>,
     pub(super) name: Box<OsStr>,
+    /// It was removed since; the object may have others.
+    removed: bool,
+}
+
+impl Name {
+    fn is(&self, parent: &Arc<Inode>, name: &OsStr) -> bool {
+        std::ptr::eq(self.parent.as_ptr(), Arc::as_ptr(parent)) && *self.name == *name
+    }
 }
 
 /// An object.
@@ -119,35 +119,94 @@ impl Inode {
                 }
                 Some(object.clone())
             }
-            Place::Handle { .. } => None,
+            Place::Handle { .. } | Place::Named { .. } => None,
         }
     }
 
-    /// Opens it by its handle, if it has no descriptor; `true`: it has one more than before.
-    pub(super) fn reopen(&self, source: &HandleSource) -> Result<(Object, bool), Errno> {
-        let mut place = self.place.write();
-        match &*place {
-            Place::Open(object) => Ok((object.clone(), false)),
-            Place::Handle { handle, .. } => {
-                let object = Object::named(source.open(handle)?);
-                *place = Place::Open(object.clone());
-                self.used.store(true, Ordering::Relaxed);
-                Ok((object, true))
+    /// Opens it, and what is above it, if it has no descriptor.
+    pub(super) fn open(self: &Arc<Self>, store: &InodeStore) -> Result<Object, Errno> {
+        if let Some(object) = self.open_object() {
+            return Ok(object);
+        }
+        // A name that is just being changed is neither the old nor the new one.
+        let _no_name_changes = store.name_changes.read();
+        // What is above it may be given up meanwhile.
+        for _ in 0..MOST_TRIES {
+            match self.open_from_above(store) {
+                Err(Errno::AGAIN) => {}
+                result => return result,
             }
         }
+        Err(Errno::STALE)
     }
 
-    /// Gives up the descriptor for a handle, unless somebody is using it right now. Whether it did.
-    pub(super) fn close(&self) -> bool {
-        let Some(mut place) = self.place.try_write() else { return false };
-        let Place::Open(object) = &*place else { return false };
-        let (Ok(handle), Ok(stat)) = (HandleSource::handle_of(object), object.stat()) else { return false };
-        // Without a name, the descriptor is all that keeps it alive.
-        if stat.st_nlink == 0 {
+    fn open_from_above(self: &Arc<Self>, store: &InodeStore) -> Result<Object, Errno> {
+        let mut chain = vec![Arc::clone(self)];
+        while let Some(last) = chain.last()
+            && matches!(*last.place.read(), Place::Named { .. })
+        {
+            let above = last.with_name(|parent, _| parent).ok_or(Errno::STALE)?;
+            if chain.len() > DEEPEST {
+                return Err(Errno::STALE);
+            }
+            chain.push(above);
+        }
+        let mut above: Option<Object> = None;
+        for inode in chain.iter().rev() {
+            above = Some(inode.open_in(above.as_ref(), store)?);
+        }
+        above.ok_or(Errno::STALE)
+    }
+
+    /// Opens it in its directory; `EAGAIN`: that is needed and not known.
+    fn open_in(self: &Arc<Self>, dir: Option<&Object>, store: &InodeStore) -> Result<Object, Errno> {
+        let mut place = self.place.write();
+        let object = match &*place {
+            Place::Open(object) => return Ok(object.clone()),
+            Place::Handle { handle, .. } => Object::named(store.handles.as_ref().ok_or(Errno::STALE)?.open(handle)?),
+            Place::Named { .. } => self.find_in(dir.ok_or(Errno::AGAIN)?, &place)?,
+        };
+        *place = Place::Open(object.clone());
+        self.used.store(true, Ordering::Relaxed);
+        drop(place);
+        store.opened(self);
+        Ok(object)
+    }
+
+    fn find_in(&self, dir: &Object, place: &Place) -> Result<Object, Errno> {
+        let name = self.with_name(|_, name| name.to_owned()).ok_or(Errno::STALE)?;
+        let found = open_path(dir, &name).map_err(|error| if error == Errno::NOENT { Errno::STALE } else { error })?;
+        let object = Object::named(found);
+        let stat = object.stat()?;
+        let same = (stat.st_dev, stat.st_ino) == (self.key.dev, self.key.ino) && place.is(&object);
+        if same { Ok(object) } else { Err(Errno::STALE) }
+    }
+
+    /// Gives up the descriptor, unless it is being used right now or nothing else leads to the object. Whether it did.
+    pub(super) fn close(&self, store: &InodeStore) -> bool {
+        let by = if store.has_handle(self.key) { Reach::Handle } else { Reach::Name };
+        if by == Reach::Name && !self.is_found_by_name() {
             return false;
         }
-        *place = Place::Handle { handle, data_bytes: data_bytes(&stat) };
+        let Some(mut place) = self.place.try_write() else { return false };
+        let Place::Open(object) = &*place else { return false };
+        let Some(idle) = Place::without_descriptor(object, by) else { return false };
+        *place = idle;
         true
+    }
+
+    fn is_found_by_name(&self) -> bool {
+        let known = self.name.lock();
+        known.as_ref().is_some_and(|name| !name.removed && name.parent.strong_count() > 0)
+    }
+
+    /// Its handle, if it can have one.
+    pub(super) fn handle(&self) -> Option<FileHandle> {
+        match &*self.place.read() {
+            Place::Open(object) => HandleSource::handle_of(object).ok(),
+            Place::Handle { handle, .. } => Some(handle.clone()),
+            Place::Named { .. } => None,
+        }
     }
 
     /// Whether `object`, which has the same inode number, is this object. `Some(true)`: yes, and it serves as the
@@ -155,13 +214,14 @@ impl Inode {
     pub(super) fn meet(&self, object: &Object) -> Option<bool> {
         let same = match &*self.place.read() {
             Place::Open(_) => return Some(false),
-            Place::Handle { handle, .. } => HandleSource::handle_of(object).is_ok_and(|other| other == *handle),
+            Place::Named { .. } if self.unlinked.load(Ordering::SeqCst) => false,
+            place => place.is(object),
         };
         if !same {
             return None;
         }
         let mut place = self.place.write();
-        let adopted = matches!(*place, Place::Handle { .. });
+        let adopted = !matches!(*place, Place::Open(_));
         if adopted {
             *place = Place::Open(object.clone());
         }
@@ -179,9 +239,15 @@ impl Inode {
     /// Notes the name that it was reached by.
     pub(super) fn set_name(&self, parent: &Arc<Self>, name: &OsStr) {
         let mut known = self.name.lock();
-        let same = |known: &Name| std::ptr::eq(known.parent.as_ptr(), Arc::as_ptr(parent)) && *known.name == *name;
-        if !known.as_ref().is_some_and(same) {
-            *known = Some(Name { parent: Arc::downgrade(parent), name: name.into() });
+        if !known.as_ref().is_some_and(|known| !known.removed && known.is(parent, name)) {
+            *known = Some(Name { parent: Arc::downgrade(parent), name: name.into(), removed: false });
+        }
+    }
+
+    /// Notes that one of its names was removed.
+    pub(super) fn name_removed(&self, parent: &Arc<Self>, name: &OsStr) {
+        if let Some(known) = &mut *self.name.lock() {
+            known.removed |= known.is(parent, name);
         }
     }
 
@@ -245,10 +311,7 @@ impl Inode {
 
     /// The data that it had when it was last seen.
     pub(super) fn last_data_bytes(&self) -> u64 {
-        match &*self.place.read() {
-            Place::Open(object) => object.stat().map_or(0, |stat| data_bytes(&stat)),
-            Place::Handle { data_bytes, .. } => *data_bytes,
-        }
+        self.place.read().last_data_bytes()
     }
 
     /// The data of an object that has no name left; `None`: it has one, or nobody can tell.
@@ -262,6 +325,7 @@ impl Inode {
                 let gone = matches!(store.handles.as_ref()?.open(handle), Err(Errno::STALE));
                 gone.then_some(*data_bytes)
             }
+            Place::Named { data_bytes, .. } => self.unlinked.load(Ordering::SeqCst).then_some(*data_bytes),
         }
     }
 }

@@ -15,11 +15,13 @@ mod error;
 mod fd_cache;
 mod file_capabilities;
 mod files;
+mod forgotten;
 mod handles;
 mod inode;
 mod kernel_cache;
 mod names;
 mod paths;
+mod place;
 mod provisioning_tracker;
 mod rights;
 mod space;
@@ -34,6 +36,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock, Weak};
 
+use parking_lot::RwLock;
 use rustix::fs::OFlags;
 
 pub use crate::engine::Caller;
@@ -52,6 +55,7 @@ use crate::units::ByteRange;
 use dirs::OpenDir;
 use fd_cache::{Budget, InodeStore};
 use files::OpenFile;
+use forgotten::ForgottenNodes;
 use handles::Handles;
 use inode::{Inode, NewInode};
 use table::InodeTable;
@@ -151,6 +155,8 @@ impl FileSystem {
             tracker,
             budget: Budget::new(limit),
             handles: HandleSource::new(mount),
+            name_changes: RwLock::new(()),
+            forgotten: ForgottenNodes::default(),
         });
         let root = meet(&store, object, &stat);
         let is_root = rustix::process::geteuid().is_root();
@@ -183,12 +189,7 @@ impl FileSystem {
         if let Some(object) = inode.open_object() {
             return Ok(object);
         }
-        let source = self.store.handles.as_ref().ok_or(FsError::UnknownNode)?;
-        let (object, more) = self.with_room(|| inode.reopen(source))?;
-        if more {
-            self.store.opened(inode);
-        }
-        Ok(object)
+        self.with_room(|| inode.open(&self.store))
     }
 
     /// Opens something; if there is no descriptor left for it, idle objects give up theirs first. Others may take what

@@ -19,6 +19,23 @@ const SET_GID: u32 = 0o2000;
 /// `RENAME_EXCHANGE`
 const EXCHANGE: u32 = 2;
 
+/// What a name stands for.
+struct Named {
+    inode: Arc<Inode>,
+    /// A file that has no other name.
+    is_last: bool,
+}
+
+impl Named {
+    /// The name was removed.
+    fn name_removed(&self, dir: &Arc<Inode>, name: &OsStr) {
+        self.inode.name_removed(dir, name);
+        if self.is_last {
+            self.inode.last_name_removed();
+        }
+    }
+}
+
 impl FileSystem {
     /// Looks up an entry; the kernel counts one look-up.
     pub fn lookup(
@@ -28,12 +45,37 @@ impl FileSystem {
         name: &OsStr,
         reply: impl FnOnce(FsResult<Entry>) + Send + 'static,
     ) {
+        // So an NFS server's kernel asks for a node that it has forgotten.
+        let is_dots = matches!(name.as_bytes(), b"." | b"..");
+        let revived = if is_dots { self.revive(parent) } else { None };
+        let fs = Arc::clone(self);
+        let reply = move |entry| {
+            // The look-up that brought it back was not the kernel's.
+            revived.into_iter().for_each(|inode| fs.forget(inode.node, 1));
+            reply(entry);
+        };
         self.entry(OpKind::Lookup, c, parent, name, reply, Self::do_lookup);
+    }
+
+    /// Brings back a node that the kernel has forgotten, with one look-up; `None`: it is known, or gone.
+    fn revive(&self, node: u64) -> Option<Arc<Inode>> {
+        if self.store.table.get(node).is_some() {
+            return None;
+        }
+        let (handle, source) = (self.store.forgotten.find(node)?, self.store.handles.as_ref()?);
+        let object = Object::named(self.with_room(|| source.open(&handle)).ok()?);
+        let stat = object.stat().ok()?;
+        Some(meet(&self.store, object, &stat))
     }
 
     /// The kernel takes back `count` look-ups. Never held.
     pub fn forget(&self, node: u64, count: u64) {
-        self.store.table.forget(node, count);
+        if let Some(inode) = self.store.table.forget(node, count)
+            && self.store.has_handle(inode.key)
+            && let Some(handle) = inode.handle()
+        {
+            self.store.forgotten.keep(node, handle);
+        }
     }
 
     /// The target of a symbolic link.
@@ -102,9 +144,9 @@ impl FileSystem {
     ) {
         self.entry(OpKind::Unlink, c, parent, name, reply, |fs, dir, name| {
             let object = fs.object(dir)?;
-            let last = fs.last_name(&object, name);
+            let named = fs.named(&object, name);
             backing::remove(&object, name, false)?;
-            last.inspect(|inode| inode.last_name_removed());
+            named.inspect(|named| named.name_removed(dir, name));
             Ok(())
         });
     }
@@ -137,12 +179,16 @@ impl FileSystem {
         let new = new_name.to_owned();
         self.entry(OpKind::Rename, c, parent, name, reply, move |fs, from, old| {
             let to = fs.inode(new_parent)?;
-            let target = fs.object(&to)?;
-            let last = if flags == 0 { fs.last_name(&target, &new) } else { None };
-            backing::rename(&fs.object(from)?, old, &target, &new, flags)?;
-            last.inspect(|inode| inode.last_name_removed());
-            fs.renamed(&to, &new)?;
-            if flags & EXCHANGE != 0 { fs.renamed(from, old) } else { Ok(()) }
+            let (source, target) = (fs.object(from)?, fs.object(&to)?);
+            let _no_look_by_name = fs.store.name_changes.write();
+            let replaced = if flags == 0 { fs.named(&target, &new) } else { None };
+            backing::rename(&source, old, &target, &new, flags)?;
+            replaced.inspect(|named| named.name_removed(&to, &new));
+            fs.renamed(&to, &target, &new);
+            if flags & EXCHANGE != 0 {
+                fs.renamed(from, &source, old);
+            }
+            Ok(())
         });
     }
 
@@ -169,7 +215,9 @@ impl FileSystem {
             b"." => return self.known(dir),
             // By what is known of the tree, never by the backing's "..": that may lie outside.
             b".." if dir.node == ROOT => return self.known(dir),
-            b".." => return self.known(&self.parent(dir)),
+            b".." => {
+                return dir.with_name(|above, _| above).map_or_else(|| self.above(dir), |above| self.known(&above));
+            }
             _ => {}
         }
         let parent = self.object(dir)?;
@@ -183,6 +231,26 @@ impl FileSystem {
         dir.with_name(|parent, _| parent).unwrap_or_else(|| Arc::clone(&self.root))
     }
 
+    /// The directory above one that came back by its handle; the root, if what is above it lies outside of the volume.
+    fn above(&self, dir: &Arc<Inode>) -> FsResult<Entry> {
+        let up = |dir: &Object| -> FsResult<(Object, Stat)> {
+            let object = Object::named(self.with_room(|| dir.parent())?);
+            let stat = object.stat()?;
+            Ok((object, stat))
+        };
+        let (above, stat) = up(&self.object(dir)?)?;
+        let (mut at, mut key) = (above.clone(), key_of(&stat));
+        while key != self.root.key {
+            let (next, stat) = up(&at)?;
+            if key_of(&stat) == key {
+                return self.known(&self.root);
+            }
+            (at, key) = (next, key_of(&stat));
+        }
+        let inode = meet(&self.store, above, &stat);
+        Ok(Entry { attr: attr(&inode, &stat), generation: inode.generation })
+    }
+
     fn known(&self, inode: &Arc<Inode>) -> FsResult<Entry> {
         let object = self.object(inode)?;
         let stat = object.stat()?;
@@ -190,21 +258,19 @@ impl FileSystem {
         Ok(Entry { attr: attr(&inode, &stat), generation: inode.generation })
     }
 
-    /// The file that is called `name` in `dir`, if it has no other name.
-    fn last_name(&self, dir: &Object, name: &OsStr) -> Option<Arc<Inode>> {
+    /// What is called `name` in `dir`, if the kernel knows it.
+    fn named(&self, dir: &Object, name: &OsStr) -> Option<Named> {
         let stat = backing::stat_name(dir, name).ok()?;
-        let only = stat.st_nlink == 1 && FileKind::of_stat(&stat) == FileKind::RegularFile;
-        if only { self.store.table.find(key_of(&stat)) } else { None }
+        let is_last = stat.st_nlink == 1 && FileKind::of_stat(&stat) == FileKind::RegularFile;
+        Some(Named { inode: self.store.table.find(key_of(&stat))?, is_last })
     }
 
     /// Whatever is called `name` in `dir` now is known by that name from now on.
-    fn renamed(&self, dir: &Arc<Inode>, name: &OsStr) -> FsResult<()> {
-        // Gone already: somebody else works in the backing.
-        let Ok(stat) = backing::stat_name(&self.object(dir)?, name) else { return Ok(()) };
-        if let Some(inode) = self.store.table.find(key_of(&stat)) {
-            inode.set_name(dir, name);
+    fn renamed(&self, dir: &Arc<Inode>, object: &Object, name: &OsStr) {
+        // It may be gone already: another process works in the backing.
+        if let Some(named) = self.named(object, name) {
+            named.inode.set_name(dir, name);
         }
-        Ok(())
     }
 
     /// Makes an object, gives it to the caller, and tells the kernel of it.

@@ -4,19 +4,23 @@
 //! mount that could provision or free something of it, and is taken out of them when the backing has freed it.
 
 use std::fmt::Debug;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rustix::fs::{OFlags, Stat};
 
+use super::files::OpenFile;
 use super::inode::Inode;
 use super::types::{FileKind, whole};
 use super::{FileSystem, FsResult};
-use crate::backing::{data_extents, whole_blocks};
+use crate::backing::{data_extents, data_extents_up_to, whole_blocks};
 use crate::engine::Engine;
 use crate::model::FileKey;
 use crate::units::ByteRange;
+
+/// A thread that answers requests looks for so many extents of a file by itself: a millisecond's work.
+const FEW_EXTENTS: usize = 256;
 
 /// Who tracks provisioning: the engine, or a test that writes down what it is told.
 pub trait ProvisioningTracker: Debug + Send + Sync {
@@ -74,6 +78,40 @@ impl FileSystem {
             inode.note_learned();
         }
         Ok(())
+    }
+
+    /// As [`FileSystem::learn`], for a thread that answers requests; `false`: that takes long, a worker should do it.
+    pub(super) fn learn_at_once(&self, file: &OpenFile) -> FsResult<bool> {
+        let inode = &file.inode;
+        if inode.learned.load(Ordering::Acquire) || inode.kind != FileKind::RegularFile {
+            return Ok(true);
+        }
+        let Some(_one_at_a_time) = inode.learning.try_lock() else { return Ok(false) };
+        let Some(data) = data_extents_up_to(&file.fd, FEW_EXTENTS)? else { return Ok(false) };
+        if !inode.learned.load(Ordering::Acquire) {
+            self.tracker().learn(inode.key, self.identity(inode, None), &data);
+            inode.note_learned();
+        }
+        Ok(true)
+    }
+
+    /// Calls `then` when the tracker knows the file: now, or on a worker if it has to be looked through first.
+    pub(super) fn when_learned(
+        self: &Arc<Self>,
+        file: &Arc<OpenFile>,
+        then: impl FnOnce(&Arc<Self>, FsResult<()>) + Send + 'static,
+    ) {
+        match self.learn_at_once(file) {
+            Ok(true) => then(self, Ok(())),
+            Err(error) => then(self, Err(error)),
+            Ok(false) => {
+                let (fs, file) = (Arc::clone(self), Arc::clone(file));
+                self.engine.prepare(move || {
+                    let known = fs.learn(&file.inode, Some(file.fd.as_fd()));
+                    then(&fs, known);
+                });
+            }
+        }
     }
 
     /// A file was just made under `name` in `parent`.

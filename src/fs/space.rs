@@ -3,7 +3,6 @@
 //! Must not know: how the tracker count. Invariant: whatever gives a file data asks as a write does, and whatever takes
 //! data from it tells the tracker after the backing has done it.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::files::OpenFile;
@@ -47,22 +46,35 @@ impl FileSystem {
         mode: u32,
         reply: impl FnOnce(FsResult<()>) + Send + 'static,
     ) {
-        let file = match self.file_to_change(fh) {
-            Ok(file) => file,
-            Err(error) => return reply(Err(error)),
-        };
         // The kernel lets none of these through today; they would move data about behind the tracker' back.
         if mode & !(KEEP_SIZE | PUNCH_HOLE | ZERO_RANGE) != 0 {
             return reply(Err(Errno::OPNOTSUPP.into()));
         }
-        let mode = self.zeroing_mode(mode);
-        let range = ByteRange::at(offset, len);
+        let file = match self.file(fh) {
+            Ok(file) => file,
+            Err(error) => return reply(Err(error)),
+        };
+        let (known, mode) = (Arc::clone(&file), self.zeroing_mode(mode));
+        self.when_learned(&known, move |fs, known| match known {
+            Ok(()) => fs.fallocate_learned(c, file, mode, ByteRange::at(offset, len), reply),
+            Err(error) => reply(Err(error)),
+        });
+    }
+
+    fn fallocate_learned(
+        self: &Arc<Self>,
+        c: Caller,
+        file: Arc<OpenFile>,
+        mode: u32,
+        range: ByteRange,
+        reply: impl FnOnce(FsResult<()>) + Send + 'static,
+    ) {
         let allocates = mode & !KEEP_SIZE == 0;
         let access = if allocates { Access::Allocate(file.inode.key, range) } else { Access::Meta };
         let known = Arc::clone(&file);
         let call = FsCall::within(OpKind::Fallocate, c, &known, access, range);
         self.submit(&call, reply, move |fs| {
-            backing::allocate(&file.fd, mode, offset, len)?;
+            backing::allocate(&file.fd, mode, range.start, range.len())?;
             fs.changed_by(c, &file.inode, &Object::opened(Arc::clone(&file.fd)))?;
             if mode & (PUNCH_HOLE | ZERO_RANGE) != 0 {
                 fs.tracker().free(file.inode.key, range);
@@ -106,21 +118,36 @@ impl FileSystem {
         len: u64,
         reply: impl FnOnce(FsResult<u32>) + Send + 'static,
     ) {
-        let ends = self.file(from.fh).and_then(|source| Ok((source, self.file_to_change(to.fh)?)));
-        let (source, target, len) = match ends.and_then(|(source, target)| {
-            let len = len.min(MOST_COPIED).min(bytes_from(&source, from.offset)?);
-            Ok((source, target, len))
-        }) {
-            Ok(known) => known,
+        let ends = self.file(from.fh).and_then(|source| Ok((source, self.file(to.fh)?)));
+        let (source, target) = match ends {
+            Ok(ends) => ends,
             Err(error) => return reply(Err(error)),
         };
-        let range = ByteRange::at(to.offset, len);
+        let known = Arc::clone(&target);
+        self.when_learned(&known, move |fs, known| {
+            let len = known.and_then(|()| Ok(len.min(MOST_COPIED).min(bytes_from(&source, from.offset)?)));
+            match len {
+                Ok(len) => fs.copy_learned(c, (source, from.offset), (target, to.offset), len, reply),
+                Err(error) => reply(Err(error)),
+            }
+        });
+    }
+
+    fn copy_learned(
+        self: &Arc<Self>,
+        c: Caller,
+        (source, from): (Arc<OpenFile>, u64),
+        (target, to): (Arc<OpenFile>, u64),
+        len: u64,
+        reply: impl FnOnce(FsResult<u32>) + Send + 'static,
+    ) {
+        let range = ByteRange::at(to, len);
         let known = Arc::clone(&target);
         let access = Access::Write(target.inode.key, range);
         let call = FsCall::within(OpKind::CopyFileRange, c, &known, access, range);
         self.submit(&call, reply, move |fs| {
             fs.changed_by(c, &target.inode, &Object::opened(Arc::clone(&target.fd)))?;
-            let copied = backing::copy_range(&source.fd, from.offset, &target.fd, to.offset, whole(len))?;
+            let copied = backing::copy_range(&source.fd, from, &target.fd, to, whole(len))?;
             Ok(whole(copied))
         });
     }
@@ -158,13 +185,6 @@ impl FileSystem {
     /// same.
     const fn zeroing_mode(&self, mode: u32) -> u32 {
         if self.options.zero_by_punching && mode == ZERO_RANGE | KEEP_SIZE { PUNCH_HOLE | KEEP_SIZE } else { mode }
-    }
-
-    /// An open file that the tracker know.
-    fn file_to_change(&self, fh: u64) -> FsResult<Arc<OpenFile>> {
-        let file = self.file(fh)?;
-        self.learn(&file.inode, Some(file.fd.as_fd()))?;
-        Ok(file)
     }
 }
 

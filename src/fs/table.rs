@@ -12,12 +12,16 @@ use std::sync::{Arc, Weak};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::inode::{Inode, NewInode};
+use crate::backing::HandleSource;
 use crate::model::FileKey;
 
 /// The root's node.
 pub(super) const ROOT: u64 = 1;
-/// Nodes from here on are not the backing's inode numbers.
+/// Nodes from here on are not the backing's inode numbers. Those with a device's number are on another file system than the root.
 const MADE_UP: u64 = 1 << 63;
+const DEVICE_SHIFT: u32 = 48;
+/// Devices have numbers of 15 bits.
+const MOST_DEVICES: u16 = 0x7fff;
 const SHARDS: usize = 64;
 
 type Map<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;
@@ -55,6 +59,8 @@ pub(super) struct InodeTable {
     keys: [Mutex<Keys>; SHARDS],
     nodes: [RwLock<Map<u64, Arc<Inode>>>; SHARDS],
     root: FileKey,
+    /// The other file systems of the backing, each with its number here.
+    devices: RwLock<HashMap<u16, u64>>,
     made_up: AtomicU64,
     generations: AtomicU64,
 }
@@ -66,6 +72,7 @@ impl InodeTable {
             keys: std::array::from_fn(|_| Mutex::default()),
             nodes: std::array::from_fn(|_| RwLock::default()),
             root,
+            devices: RwLock::default(),
             made_up: AtomicU64::new(MADE_UP),
             generations: AtomicU64::new(1),
         }
@@ -95,7 +102,11 @@ impl InodeTable {
             return Met { inode: Arc::clone(inode), took_fd, replaced: None };
         }
         let node = self.new_node(key);
-        let generation = self.generations.fetch_add(1, Ordering::Relaxed);
+        let handle = new.store.upgrade().filter(|store| store.has_handle(key));
+        let handle = handle.and_then(|_| HandleSource::handle_of(&new.object).ok());
+        // An object that is met again has the generation that it had: who keeps a handle compares it.
+        let generation =
+            handle.map_or_else(|| self.generations.fetch_add(1, Ordering::Relaxed), |handle| handle.number().into());
         let inode = Arc::new(Inode::new(NewInode { node, generation, ..new }));
         inode.lookups.store(1, Ordering::Relaxed);
         keys.insert(key, Arc::downgrade(&inode));
@@ -117,16 +128,16 @@ impl InodeTable {
         }
     }
 
-    /// Takes back `count` look-ups; the root is never forgotten.
-    pub(super) fn forget(&self, node: u64, count: u64) {
-        let Some(inode) = self.get(node).filter(|_| node != ROOT) else { return };
+    /// Takes back `count` look-ups; the root is never forgotten. An inode that has none left.
+    pub(super) fn forget(&self, node: u64, count: u64) -> Option<Arc<Inode>> {
+        let inode = self.get(node).filter(|_| node != ROOT)?;
         let keys = self.keys[shard(inode.key.ino)].lock();
         let left = inode.lookups.load(Ordering::Relaxed).saturating_sub(count);
         inode.lookups.store(left, Ordering::Relaxed);
         let last = if left == 0 { self.nodes[shard(node)].write().remove(&node) } else { None };
         // The end of an inode takes the lock on its key: let go of that first.
         drop(keys);
-        drop(last);
+        last
     }
 
     /// The number of an inode has ended.
@@ -139,16 +150,50 @@ impl InodeTable {
 
     /// The node that the entry with inode number `ino` in a directory on device `dev` has or would get.
     pub(super) fn node_of(&self, dev: u64, ino: u64) -> u64 {
-        if (FileKey { dev, ino }) == self.root { ROOT } else { ino }
+        let key = FileKey { dev, ino };
+        if key == self.root { ROOT } else { self.usual_node(key).unwrap_or(ino) }
+    }
+
+    /// The node that an object gets if no other has it: the inode number, for objects on another file system than the root with
+    /// a number for that before it. `None`: it has no room.
+    fn usual_node(&self, key: FileKey) -> Option<u64> {
+        if key.dev == self.root.dev {
+            return (key.ino > ROOT && key.ino < MADE_UP).then_some(key.ino);
+        }
+        let room = key.ino < 1 << DEVICE_SHIFT;
+        room.then(|| MADE_UP | u64::from(self.device_number(key.dev)) << DEVICE_SHIFT | key.ino)
+    }
+
+    /// The number of a device, from 1: made of the device, so that it is mostly the same after a remount.
+    fn device_number(&self, dev: u64) -> u16 {
+        let first = u16::try_from(dev.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 49).unwrap_or(0);
+        let numbers = (0..=MOST_DEVICES).map(|n| (first.wrapping_add(n) & MOST_DEVICES).max(1));
+        let devices = self.devices.read();
+        for number in numbers.clone() {
+            match devices.get(&number) {
+                Some(&known) if known == dev => return number,
+                Some(_) => {}
+                None => break,
+            }
+        }
+        drop(devices);
+        let mut devices = self.devices.write();
+        for number in numbers {
+            if *devices.entry(number).or_insert(dev) == dev {
+                return number;
+            }
+        }
+        MOST_DEVICES
     }
 
     fn new_node(&self, key: FileKey) -> u64 {
         if key == self.root {
             return ROOT;
         }
-        let own = key.dev == self.root.dev && key.ino > ROOT && key.ino < MADE_UP;
-        if own && !self.nodes[shard(key.ino)].read().contains_key(&key.ino) {
-            return key.ino;
+        if let Some(node) = self.usual_node(key)
+            && !self.nodes[shard(node)].read().contains_key(&node)
+        {
+            return node;
         }
         self.made_up.fetch_add(1, Ordering::Relaxed)
     }

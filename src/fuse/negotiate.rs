@@ -18,6 +18,11 @@ pub(crate) const MAX_WRITE_BYTES: u32 = 1 << 20;
 /// `HANDLE_KILLPRIV_V2`: without it the kernel asks for `security.capability` before every write. The file system takes
 /// set-user-id bits away itself: on a write with `FUSE_WRITE_KILL_SUIDGID`, and on truncation and change of owner.
 ///
+/// `ATOMIC_O_TRUNC`: an open with `O_TRUNC` is one request, and told apart from `truncate(2)`, which leaves the time of an empty file.
+///
+/// `EXPORT_SUPPORT`: the kernel asks for a node that it has forgotten by looking up `.` in it, instead of answering `ESTALE` to an
+/// NFS server.
+///
 /// `DONT_MASK` goes with `POSIX_ACL`: a default ACL takes the place of the umask, which only the file system knows.
 const ALWAYS: InitFlags = InitFlags::FUSE_ASYNC_READ
     .union(InitFlags::FUSE_BIG_WRITES)
@@ -29,6 +34,8 @@ const ALWAYS: InitFlags = InitFlags::FUSE_ASYNC_READ
     .union(InitFlags::FUSE_DONT_MASK)
     .union(InitFlags::FUSE_POSIX_ACL)
     .union(InitFlags::FUSE_CACHE_SYMLINKS)
+    .union(InitFlags::FUSE_ATOMIC_O_TRUNC)
+    .union(InitFlags::FUSE_EXPORT_SUPPORT)
     .union(InitFlags::FUSE_HANDLE_KILLPRIV_V2);
 
 /// Agrees with the kernel on capabilities and limits. `queue_depth` becomes its `max_background`.

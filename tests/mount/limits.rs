@@ -13,27 +13,38 @@ use crate::common::{SOON, TICK, is_mounted};
 const OPEN_AT: &str = "STUNFS_TEST_OPEN_AT";
 
 /// A volume in a process of its own. Dropped, it is unmounted.
-struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
-    backing: tempfile::TempDir,
+    pub(crate) backing: tempfile::TempDir,
     mountpoint: tempfile::TempDir,
 }
 
 impl Daemon {
     /// With at most `descriptors`, if that is given.
     fn start(descriptors: Option<u32>) -> Self {
+        Self::start_with(descriptors, &[])
+    }
+
+    /// Started by `wrap`: a command that takes another one.
+    pub(crate) fn start_with(descriptors: Option<u32>, wrap: &[&str]) -> Self {
+        Self::start_with_options(descriptors, wrap, &[])
+    }
+
+    pub(crate) fn start_with_options(descriptors: Option<u32>, wrap: &[&str], options: &[&str]) -> Self {
         let (backing, mountpoint) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let limit = descriptors.map_or(String::new(), |most| format!("ulimit -n {most}; "));
-        let script = format!("{limit}exec {} mount \"$1\" \"$2\" --state none", env!("CARGO_BIN_EXE_stunfs"));
+        let script = format!("{limit}exec \"$@\"");
         let mut command = Command::new("sh");
-        command.args(["-c", &script, "sh"]).arg(backing.path()).arg(mountpoint.path()).stderr(Stdio::null());
+        command.args(["-c", &script, "sh"]).args(wrap).args([env!("CARGO_BIN_EXE_stunfs"), "mount"]);
+        command.arg(backing.path()).arg(mountpoint.path()).args(["--state", "none"]).args(options);
+        command.stderr(Stdio::null());
         let child = command.stdout(Stdio::null()).spawn().unwrap();
         let daemon = Self { child, backing, mountpoint };
         assert!(wait_until(Duration::from_secs(20), TICK, || is_mounted(daemon.path())));
         daemon
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.mountpoint.path()
     }
 

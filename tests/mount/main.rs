@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod backings;
 mod commands;
 mod control_load;
 mod daemon;

@@ -22,14 +22,56 @@ fn an_object_has_one_node_by_all_its_names() {
 }
 
 #[test]
-fn a_node_used_again_has_another_generation() {
+fn an_object_keeps_its_generation_and_another_one_on_its_node_has_its_own() {
     let w = World::new();
+    if w.fs.store.handles.is_none() {
+        return;
+    }
+    let look_up_and_forget = || {
+        let found = w.lookup(ROOT, "a").unwrap();
+        w.fs.forget(found.attr.ino, 1);
+        (found.attr.ino, found.generation)
+    };
     std::fs::write(w.backing("a"), "").unwrap();
-    let first = w.lookup(ROOT, "a").unwrap();
-    w.fs.forget(first.attr.ino, 1);
-    let second = w.lookup(ROOT, "a").unwrap();
-    assert_eq!(first.attr.ino, second.attr.ino);
-    assert_ne!(first.generation, second.generation);
+    let first = look_up_and_forget();
+    assert_eq!(look_up_and_forget(), first);
+    // The backing uses the inode number again.
+    let again = (0..100).find_map(|_| {
+        std::fs::remove_file(w.backing("a")).unwrap();
+        std::fs::write(w.backing("a"), "").unwrap();
+        Some(look_up_and_forget()).filter(|found| found.0 == first.0)
+    });
+    if let Some(again) = again {
+        assert_ne!(again.1, first.1);
+    }
+}
+
+#[test]
+fn a_node_that_the_kernel_has_forgotten_is_found_by_its_handle() {
+    let w = World::new();
+    if w.fs.store.handles.is_none() {
+        return;
+    }
+    std::fs::create_dir_all(w.backing("a/b")).unwrap();
+    std::fs::write(w.backing("a/b/f"), "x").unwrap();
+    let entries = ["a", "a/b", "a/b/f"].map(|path| w.find(path));
+    // The kernel forgets all of them, those below first.
+    for entry in entries.iter().rev() {
+        w.fs.forget(entry.attr.ino, u64::MAX);
+        assert_eq!(w.getattr(entry.attr.ino, None), Err(FsError::UnknownNode));
+    }
+    let [a, b, f] = entries.map(|entry| (entry.attr.ino, entry.generation));
+    let asked = |node: u64, name: &str| w.lookup(node, name).map(|entry| (entry.attr.ino, entry.generation));
+    assert_eq!([asked(f.0, "."), asked(b.0, ".")], [Ok(f), Ok(b)]);
+    assert_eq!(asked(b.0, ".."), Ok(a));
+    assert_eq!(asked(a.0, "..").map(|found| found.0), Ok(ROOT));
+    // What was never looked up is not to be had, although the backing has it.
+    let dir = std::fs::metadata(w.backing("a/b/f")).unwrap();
+    assert_eq!(asked(std::os::unix::fs::MetadataExt::ino(&dir) + 1, "."), Err(FsError::UnknownNode));
+    // Nor what is gone.
+    w.fs.forget(f.0, u64::MAX);
+    std::fs::remove_file(w.backing("a/b/f")).unwrap();
+    assert!(asked(f.0, ".").is_err());
 }
 
 #[test]
