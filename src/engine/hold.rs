@@ -9,6 +9,7 @@ use super::EngineShared;
 use super::data::HeldData;
 use super::op::{ExpectedDuration, HoldTimes};
 use super::quiesce::HandedOver;
+use super::refusal::errno_of;
 use crate::model::{ModelNotice, Refusal, Release};
 use crate::telemetry::event::{EventBody, OpRecord};
 use crate::time::SimTime;
@@ -91,7 +92,7 @@ pub(super) fn run(shared: &EngineShared, job: Job) {
         released_us: answered.as_micros(),
         cause: release.cause,
         penalty: release.penalty.into(),
-        error: release.outcome.err().map(errno_name),
+        error: release.outcome.err().map(|refusal| errno_of(refusal).1.to_owned()),
     });
 }
 
@@ -114,15 +115,7 @@ fn carry_out(shared: &EngineShared, work: Work, outcome: Result<(), Refusal>) {
 
 /// The event of an operation that was refused at once.
 pub(super) fn refused_event(op: OpRecord, refusal: Refusal) -> EventBody {
-    EventBody::Refused { op, error: errno_name(refusal) }
-}
-
-fn errno_name(refusal: Refusal) -> String {
-    match refusal {
-        Refusal::PoolFull | Refusal::VolumeFull => "ENOSPC".into(),
-        Refusal::DataLost => "EIO".into(),
-        Refusal::Disconnected => "ENOTCONN".into(),
-    }
+    EventBody::Refused { op, error: errno_of(refusal).1.to_owned() }
 }
 
 /// The event that tells of a notice.

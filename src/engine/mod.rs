@@ -16,6 +16,7 @@ mod job_queue;
 mod op;
 mod provisioning;
 mod quiesce;
+mod refusal;
 mod throttled;
 mod timer;
 mod usage_bound;
@@ -23,6 +24,7 @@ mod usage_bound;
 pub use commands::{EngineStatus, Released, Stunned};
 pub use filter::{Filter, FilterError, FilterUse};
 pub use op::{Caller, HeldOperation, HoldTimes, Later, Observer, OpInfo};
+pub use refusal::errno_of;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -79,6 +81,7 @@ pub struct Engine {
 struct EngineShared {
     clock: Clock,
     core: Mutex<Core>,
+    usage_bound: UsageBound,
     /// A copy of the model's gate, so that what needs no verdict takes no lock.
     gate: AtomicU8,
     filter: RwLock<Arc<Filter>>,
@@ -100,7 +103,6 @@ struct Core {
     alarm: SimTime,
     timer: Option<std::thread::Thread>,
     stopping: bool,
-    usage_bound: UsageBound,
     /// Files whose data is in the pool's use already, while a scan of the backing goes on.
     counted: Option<HashSet<FileKey>>,
 }
@@ -245,6 +247,8 @@ impl Engine {
         match core.slots.remove(&id) {
             Some(Slot::Released(release, batch)) => {
                 drop(core);
+                // The thread that released it may still be recording what that takes.
+                self.shared.usage_bound.record(&*self.shared.observer);
                 let waited = HeldSlot { since: release.requested, record, work, pace };
                 self.shared.send(vec![Job { release, waited, batch }]);
             }
@@ -271,9 +275,9 @@ impl EngineShared {
                 alarm: SimTime::MAX,
                 timer: None,
                 stopping: false,
-                usage_bound: UsageBound::default(),
                 counted: None,
             }),
+            usage_bound: UsageBound::default(),
             filter: RwLock::new(Arc::new(parts.filter)),
             running: InFlight::default(),
             throttled: Throttled::default(),
@@ -298,7 +302,7 @@ impl EngineShared {
     /// was released to the completion threads and tells of what happened.
     fn settle(&self, mut core: MutexGuard<'_, Core>, releases: Vec<Release>, batch: Option<&Sender<()>>) {
         self.gate.store(gate_bits(core.model.gate()), SeqCst);
-        core.reserve_usage(&*self.observer);
+        self.usage_bound.decide(&core.model);
         let next = core.model.poll_timeout().unwrap_or(SimTime::MAX);
         if next < core.alarm {
             core.alarm = next;
@@ -309,6 +313,7 @@ impl EngineShared {
         let jobs = releases.into_iter().filter_map(|release| core.claim(release, batch)).collect();
         let notices = core.model.take_notices();
         drop(core);
+        self.usage_bound.record(&*self.observer);
         self.send(jobs);
         notices.into_iter().for_each(|notice| self.tell(notice));
     }

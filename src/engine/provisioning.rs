@@ -57,9 +57,12 @@ impl Engine {
 
     /// Has what is in use now recorded, for the case that this process is killed.
     pub fn record_usage(&self) -> Bytes {
-        let mut core = self.shared.core();
-        core.record_usage_bound(&*self.shared.observer);
-        core.model.provisioned()
+        let core = self.shared.core();
+        self.shared.usage_bound.renew(&core.model);
+        let used = core.model.provisioned();
+        drop(core);
+        self.shared.usage_bound.record(&*self.shared.observer);
+        used
     }
 
     /// The scan has seen every file. If the pool is low by what is known from the last session alone, that is told now.

@@ -1,6 +1,7 @@
 //! The engine with a real model and a real clock; lower bounds on time are exact, upper bounds generous.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{OnceLock, Weak};
 use std::time::Duration;
 
 use super::*;
@@ -13,6 +14,10 @@ use crate::units::{ByteRange, GrainSize};
 struct Recorder {
     events: Mutex<Vec<EventBody>>,
     answered: AtomicUsize,
+    /// The engine that it observes, once it runs.
+    engine: OnceLock<Weak<EngineShared>>,
+    /// What was recorded of the pool's use, in bytes, and whether the model's lock was free.
+    bounds: Mutex<Vec<(u64, bool)>>,
 }
 
 impl Observer for Recorder {
@@ -26,6 +31,11 @@ impl Observer for Recorder {
     }
     fn refused(&self, _: OpKind) {}
     fn stunned(&self, _: bool, _: SimTime) {}
+    fn pool_use_may_reach(&self, bound: Bytes) {
+        let engine = self.engine.get().and_then(Weak::upgrade);
+        let is_free = engine.is_none_or(|engine| engine.core.try_lock_for(LONG).is_some());
+        self.bounds.lock().push((bound.0, is_free));
+    }
 }
 
 const FILE: FileKey = FileKey { dev: 1, ino: 7 };
@@ -51,6 +61,7 @@ fn start(change: impl FnOnce(&mut ModelConfig)) -> (Engine, Arc<Recorder>, Clock
         on_worker_start: || (),
     })
     .unwrap();
+    observer.engine.set(Arc::downgrade(&engine.shared)).unwrap();
     engine.created(FILE, 1);
     (engine, observer, clock)
 }
@@ -205,6 +216,20 @@ fn a_held_fsync_does_not_make_other_releases_late() {
     assert_eq!(write.recv_timeout(LONG / 2).unwrap().1, b"after");
     stuck.iter().for_each(|(_, go)| go.send(()).unwrap());
     assert!(resumed.join().unwrap().answered);
+    engine.shut_down();
+}
+
+#[test]
+fn the_pools_use_is_on_record_before_an_answer_and_written_without_the_models_lock() {
+    let (engine, observer, _) = start(|config| config.first_write = Latency::Constant(Duration::ZERO));
+    for grain in 0..200 {
+        send_write(&engine, grain, b"x").recv_timeout(LONG).unwrap();
+        let used = engine.provisioned().0;
+        assert!(observer.bounds.lock().last().is_some_and(|&(bound, _)| bound >= used), "{used}");
+    }
+    engine.record_usage();
+    let bounds = observer.bounds.lock().clone();
+    assert!(bounds.len() < 60 && bounds.iter().all(|&(_, was_free)| was_free), "{bounds:?}");
     engine.shut_down();
 }
 

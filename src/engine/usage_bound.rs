@@ -1,38 +1,62 @@
 //! What is on record of the pool's use, in case this process is killed: a bound that the use never passes unrecorded.
 //!
+//! What is to be recorded is decided with the model's lock held, and written without it: a slow disk below the record holds up
+//! only operations that depend on it.
+//!
 //! Must not know: where it is recorded. Invariant: it is recorded before anything that depends on it is answered, and
 //! seldom: for some grains ahead.
 
-use super::{Core, Observer};
-use crate::model::ModelConfig;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+use parking_lot::Mutex;
+
+use super::Observer;
+use crate::model::{Model, ModelConfig};
 use crate::units::Bytes;
 
 /// At most this much more than the use is recorded, in bytes and in grains: what a crash overstates.
 const AHEAD_BYTES: u64 = 16 << 20;
 const AHEAD_GRAINS: u64 = 64;
+/// No bound is on record.
+const NOTHING: u64 = u64::MAX;
 
 /// The bound on record.
 #[derive(Debug, Default)]
 pub(super) struct UsageBound {
-    bound: u64,
+    /// Changes only with the model's lock held.
+    wanted: AtomicU64,
+    recorded: AtomicU64,
+    writing: Mutex<()>,
 }
 
-impl Core {
-    /// After any change of the model, with the lock held: the use may not be above what is on record.
-    pub(super) fn reserve_usage(&mut self, observer: &dyn Observer) {
-        let used = self.model.provisioned().0;
-        let ahead = ahead(self.model.config());
-        let loose = used.saturating_add(4 * ahead.max(1)) < self.usage_bound.bound;
-        if used > self.usage_bound.bound || loose {
-            self.record_usage_bound(observer);
+impl UsageBound {
+    /// After any change of the model, with its lock held: decides whether another bound is needed.
+    pub(super) fn decide(&self, model: &Model) {
+        let (used, bound) = (model.provisioned().0, self.wanted.load(SeqCst));
+        let loose = used.saturating_add(4 * ahead(model.config()).max(1)) < bound;
+        if used > bound || loose {
+            self.wanted.store(bound_for(used, model.config()), SeqCst);
         }
     }
 
-    /// Records a bound, whatever is on record.
-    pub(super) fn record_usage_bound(&mut self, observer: &dyn Observer) {
-        let config = self.model.config();
-        self.usage_bound.bound = bound(self.model.provisioned().0, ahead(config), config);
-        observer.pool_use_may_reach(Bytes(self.usage_bound.bound));
+    /// With the model's lock held: a bound has to be recorded, whatever is on record.
+    pub(super) fn renew(&self, model: &Model) {
+        self.wanted.store(bound_for(model.provisioned().0, model.config()), SeqCst);
+        self.recorded.store(NOTHING, SeqCst);
+    }
+
+    /// With the model's lock given back, and before anything is answered: records the bound. A thread that finds another one
+    /// writing it waits for that.
+    pub(super) fn record(&self, observer: &dyn Observer) {
+        if self.wanted.load(SeqCst) == self.recorded.load(SeqCst) {
+            return;
+        }
+        let _one_at_a_time = self.writing.lock();
+        let wanted = self.wanted.load(SeqCst);
+        if self.recorded.load(SeqCst) != wanted {
+            observer.pool_use_may_reach(Bytes(wanted));
+            self.recorded.store(wanted, SeqCst);
+        }
     }
 }
 
@@ -42,7 +66,7 @@ fn ahead(config: &ModelConfig) -> u64 {
 }
 
 /// Some grains more than is in use, at most the pool.
-fn bound(used: u64, ahead: u64, config: &ModelConfig) -> u64 {
+fn bound_for(used: u64, config: &ModelConfig) -> u64 {
     let most = config.pool.map_or(u64::MAX, |pool| pool.0.max(used));
-    used.saturating_add(ahead).min(most)
+    used.saturating_add(ahead(config)).min(most)
 }

@@ -3,6 +3,7 @@
 //! Must not know: how an error is sent to the kernel. Invariant: every error has an errno, and no two places decide it.
 
 use crate::backing::Errno;
+use crate::engine::errno_of;
 use crate::model::Refusal;
 
 /// The answer to an operation.
@@ -45,9 +46,7 @@ impl FsError {
 
     const fn code(self) -> Errno {
         match self {
-            Self::Refused(Refusal::PoolFull | Refusal::VolumeFull) => Errno::NOSPC,
-            Self::Refused(Refusal::DataLost) => Errno::IO,
-            Self::Refused(Refusal::Disconnected) => Errno::NOTCONN,
+            Self::Refused(refusal) => errno_of(refusal).0,
             Self::Backing(errno) => errno,
             // The kernel answers ESTALE by looking the path up again.
             Self::UnknownNode | Self::Replaced => Errno::STALE,
