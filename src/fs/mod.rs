@@ -5,9 +5,6 @@
 //!
 //! A node is the backing's inode number where that is possible, so that programs which tell files apart by it (log
 //! agents, backups) see the same one after a remount.
-//!
-//! Limits: a directory that was removed while it is somebody's working directory, or a file that is only held by an
-//! `O_PATH` descriptor, answers `ESTALE` if descriptors ran short meanwhile.
 
 mod attrs;
 mod dirs;

@@ -145,6 +145,7 @@ impl FileSystem {
         self.entry(OpKind::Unlink, c, parent, name, reply, |fs, dir, name| {
             let object = fs.object(dir)?;
             let named = fs.named(&object, name);
+            fs.keep_alive(named.as_ref());
             backing::remove(&object, name, false)?;
             named.inspect(|named| named.name_removed(dir, name));
             Ok(())
@@ -160,7 +161,9 @@ impl FileSystem {
         reply: impl FnOnce(FsResult<()>) + Send + 'static,
     ) {
         self.entry(OpKind::Rmdir, c, parent, name, reply, |fs, dir, name| {
-            Ok(backing::remove(&fs.object(dir)?, name, true)?)
+            let object = fs.object(dir)?;
+            fs.keep_alive(fs.named(&object, name).as_ref());
+            Ok(backing::remove(&object, name, true)?)
         });
     }
 
@@ -180,8 +183,9 @@ impl FileSystem {
         self.entry(OpKind::Rename, c, parent, name, reply, move |fs, from, old| {
             let to = fs.inode(new_parent)?;
             let (source, target) = (fs.object(from)?, fs.object(&to)?);
-            let _no_look_by_name = fs.store.name_changes.write();
             let replaced = if flags == 0 { fs.named(&target, &new) } else { None };
+            fs.keep_alive(replaced.as_ref());
+            let _no_look_by_name = fs.store.name_changes.write();
             backing::rename(&source, old, &target, &new, flags)?;
             replaced.inspect(|named| named.name_removed(&to, &new));
             fs.renamed(&to, &target, &new);
@@ -263,6 +267,17 @@ impl FileSystem {
         let stat = backing::stat_name(dir, name).ok()?;
         let is_last = stat.st_nlink == 1 && FileKind::of_stat(&stat) == FileKind::RegularFile;
         Some(Named { inode: self.store.table.find(key_of(&stat))?, is_last })
+    }
+
+    /// Something is about to lose a name, perhaps its last, while a process may still have it (`O_PATH`, a working directory): it
+    /// needs a descriptor to live on.
+    fn keep_alive(&self, named: Option<&Named>) {
+        if let Some(named) = named
+            && named.inode.open_object().is_none()
+        {
+            // Without a descriptor to be had, it is gone for those who still have it.
+            let _opened = self.object(&named.inode);
+        }
     }
 
     /// Whatever is called `name` in `dir` now is known by that name from now on.

@@ -19,6 +19,8 @@ use super::shutdown::{self, Requests, Stopper};
 use super::state::{Left, StateStore};
 use super::stun_freezer::StunFreezer;
 use super::watch::Watch;
+use rustix::fs::StatVfsMountFlags;
+
 use crate::backing;
 use crate::control::is_of_an_ending_volume;
 use crate::engine::{Engine, EngineParts, Filter, Observer};
@@ -291,8 +293,18 @@ fn begin_around(inner: &Arc<Inner>) -> Result<(), VolumeError> {
         .map_err(|error| VolumeError::new(ErrorKind::Os, format!("no thread can be started: {error}")))
 }
 
+/// Whether nothing can be written to a backing. The kernel then refuses on the mount, too, what it refuses there: by `access(2)`
+/// it asks the volume nothing.
+fn is_read_only(backing: &OwnedFd) -> bool {
+    rustix::fs::fstatvfs(backing).is_ok_and(|stat| stat.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
 fn attach(inner: &Inner, root: OwnedFd) -> Result<Session, VolumeError> {
     let options = &inner.options;
+    let read_only = options.read_only || is_read_only(&root);
+    if read_only && !options.read_only {
+        inner.warn(format!("the backing {} is read-only, and so is the volume", options.backing.display()));
+    }
     let fs_options = FsOptions {
         cache: options.cache,
         direct_io_for_o_direct: options.model.placement == Placement::Direct,
@@ -309,7 +321,7 @@ fn attach(inner: &Inner, root: OwnedFd) -> Result<Session, VolumeError> {
         threads: options.threads,
         low_latency: options.low_latency == LowLatency::Auto,
         allow_other: options.allow_other,
-        read_only: options.read_only,
+        read_only,
     };
     Session::mount(&fs, &spec, |identity| {
         // A guard that is posted later has to know it, too.

@@ -244,6 +244,29 @@ fn opening_an_empty_file_to_truncate_it_sets_its_times_and_truncate_does_not() {
 }
 
 #[test]
+fn a_read_only_backing_makes_a_read_only_volume() {
+    need_fuse!();
+    if !is_root() {
+        return;
+    }
+    let backing = tempfile::tempdir().unwrap();
+    let tmpfs = Tmpfs::on(backing.path().join("tmpfs"));
+    fs::write(tmpfs.0.join("f"), "x").unwrap();
+    let done = Command::new("mount").args(["-o", "remount,ro"]).arg(&tmpfs.0).status().unwrap();
+    assert!(done.success());
+    let volume = Volume::builder().backing(&tmpfs.0).mount().unwrap();
+    let answers = |path: PathBuf| {
+        let writable = rustix::fs::access(&path, rustix::fs::Access::WRITE_OK).map_err(|error| error.raw_os_error());
+        let opened = OpenOptions::new().write(true).open(&path).map(drop).map_err(|error| error.raw_os_error());
+        (writable, opened, rustix::fs::access(&path, rustix::fs::Access::READ_OK).is_ok())
+    };
+    let ours = answers(volume.path().join("f"));
+    assert_eq!(ours, answers(tmpfs.0.join("f")));
+    assert_eq!(ours, (Err(libc::EROFS), Err(Some(libc::EROFS)), true));
+    volume.unmount().unwrap();
+}
+
+#[test]
 fn handles_of_a_backing_on_fuse_are_not_used() {
     need_fuse!();
     // They end when the kernel forgets their nodes, which looked as if the files had been removed.

@@ -36,6 +36,36 @@ fn idle_objects_give_up_their_descriptors_and_are_found_again() {
     assert_eq!((w.fs.store.table.len(), w.fs.store.budget.open()), (1, 1));
 }
 
+/// A process may have it still, by `O_PATH` or as its working directory.
+#[test]
+fn regression_an_idle_object_was_stale_after_its_last_name_was_removed() {
+    let w = few(1);
+    let nodes = fill(&w, 100);
+    let dirs: Vec<u64> = (0..100)
+        .map(|n| {
+            std::fs::create_dir(w.backing(&format!("d{n}"))).unwrap();
+            w.find(&format!("d{n}")).attr.ino
+        })
+        .collect();
+    std::fs::write(w.backing("new"), "x").unwrap();
+    for n in 0..100 {
+        let (from, to) = (format!("f{n}"), format!("d{n}"));
+        match n % 2 {
+            0 => w.unlink(ROOT, &from).unwrap(),
+            _ => {
+                let next = format!("next{n}");
+                std::fs::write(w.backing(&next), "x").unwrap();
+                ask(|r| w.fs.rename(DAEMON, ROOT, name(&next), ROOT, name(&from), 0, r)).unwrap();
+            }
+        }
+        ask(|r| w.fs.rmdir(DAEMON, ROOT, name(&to), r)).unwrap();
+    }
+    for node in nodes.into_iter().chain(dirs) {
+        assert_eq!(w.getattr(node, None).map(|attr| attr.nlink), Ok(0), "{node}");
+        w.fs.forget(node, u64::MAX);
+    }
+}
+
 #[test]
 fn an_inode_number_used_again_is_another_object() {
     let w = few(1);
@@ -44,9 +74,9 @@ fn an_inode_number_used_again_is_another_object() {
     }
     let nodes = fill(&w, 200);
     w.tracker.take();
-    // Unlinked while nothing but the table knows them: the backing uses their numbers again.
+    // Removed behind the mount while nothing but the table knows them: the backing uses their numbers again.
     for n in 0..200 {
-        w.unlink(ROOT, &format!("f{n}")).unwrap();
+        std::fs::remove_file(w.backing(&format!("f{n}"))).unwrap();
     }
     let mut again = 0;
     for n in 0..200 {
