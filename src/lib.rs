@@ -3,6 +3,8 @@
 //! ```text
 //!   mount(8), tests, stunfs(1)
 //!            |                    settings, profiles: names and texts -> options
+//!         report       pure: a result folder's files -> one HTML page
+//!            |
 //!        scenario      a file with storage, workload, steps and expectations -> a verdict
 //!            |
 //!          volume ---- control, telemetry (events, metrics), freeze (guard), observe (kernel log)
@@ -64,6 +66,7 @@ pub mod internal {
     pub mod observe;
     pub mod options;
     pub mod profiles;
+    pub mod report;
     pub mod scenario;
     pub mod seed;
     pub mod settings;
@@ -81,8 +84,8 @@ pub mod internal {
     reason = "a room that only the program uses is reached the same way once another room does"
 )]
 use internal::{
-    backing, control, disk, engine, freeze, fs, fuse, model, observe, options, profiles, scenario, seed, settings, sys,
-    telemetry, time, units, volume, workload,
+    backing, control, disk, engine, freeze, fs, fuse, model, observe, options, profiles, report, scenario, seed,
+    settings, sys, telemetry, time, units, volume, workload,
 };
 
 pub use control::Command;

@@ -3,6 +3,8 @@
 //! Must not know: what the numbers are used for. Invariant: a value typed in by a user carries a unit, and a
 //! range is half-open with `start <= end`.
 
+pub mod text;
+
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;

@@ -70,7 +70,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("observe", &["units", "time", "sys", "telemetry::event"]),
-    ("report", &["units", "telemetry::event", "model"]),
+    ("report", &["units", "scenario::MetricValue", "scenario::result", "workload"]),
 ];
 
 /// Words that only these rooms (or files) may mention.

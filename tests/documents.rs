@@ -199,6 +199,7 @@ documents! {
     the_commands_of_fstab_run: "docs/fstab.md", "", ["mount.fuse3"];
     the_commands_of_kernel_log_run: "docs/kernel-log.md", "", ["jq"];
     the_commands_of_observe_run: "docs/observe.md", "", [];
+    the_commands_of_report_run: "docs/report.md", "", [];
     the_commands_of_scenarios_run: "docs/scenarios.md", "", [];
     the_commands_of_writers_run: "docs/writers.md", VOLUME, ["jq"];
 }

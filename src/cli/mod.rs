@@ -15,6 +15,7 @@ mod notify;
 mod observe;
 mod output;
 mod profiles;
+mod report;
 mod run;
 mod scenario;
 mod signals;
@@ -74,6 +75,8 @@ enum CliCommand {
     Observe(observe::ObserveArgs),
     /// Run scenarios, each to a verdict
     Test(test::TestArgs),
+    /// The page of a result folder, or of two compared
+    Report(report::ReportArgs),
     /// The scenarios that are built in; is a file right; its schema
     Scenario(scenario::ScenarioArgs),
     /// Talk to a running volume
@@ -128,6 +131,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         CliCommand::Write(args) => write::run(&args),
         CliCommand::Observe(args) => observe::run(&args),
         CliCommand::Test(args) => test::run(&args),
+        CliCommand::Report(args) => report::run(&args),
         CliCommand::Scenario(args) => scenario::run(&args),
         CliCommand::Ctl(args) => ctl::run(&args),
         CliCommand::Profiles(args) => profiles::run(&args),

@@ -23,7 +23,7 @@ use stunfs::internal::time::wall_now;
 
 use super::exit::{SOFTWARE, UsageError};
 use super::signals::Signals;
-use super::{output, scenario};
+use super::{output, report, scenario};
 
 const EXAMPLES: &str = "\
 Exit codes: 0 passed, 1 an expectation failed, 2 usage, 3 inconclusive, 4 aborted, 70 the harness failed.
@@ -273,7 +273,11 @@ fn once(
         profiles: profiles::lookup,
     };
     let result = runner::run(&options, abort)?;
-    output::print(&format!("{}  result: {}\n", judge::text(&result), folder.display()))?;
+    let page = match report::write_page(folder) {
+        Ok(page) => format!("  report: {}\n", page.display()),
+        Err(error) => format!("  no report: {error:#}\n"),
+    };
+    output::print(&format!("{}  result: {}\n{page}", judge::text(&result), folder.display()))?;
     Ok(result)
 }
 

@@ -123,6 +123,25 @@ fn assert_folder(folder: &Path) {
         assert!(harness.is_valid(&event) || volume.is_valid(&event), "{line}");
     }
     assert!(std::fs::read_to_string(folder.join("junit.xml")).unwrap().contains("<testsuite "));
+    assert_page(folder, verdict["arms"].as_array().unwrap());
+}
+
+/// The page says what happened in each arm, and asks no network.
+fn assert_page(folder: &Path, arms: &[Value]) {
+    let page = std::fs::read_to_string(folder.join("report.html")).unwrap();
+    assert!(page.contains("<h1>Passed: ") && page.contains("Who waited most, and behind whom"));
+    assert!(!page.contains("http:") && !page.contains("https:"));
+    for arm in arms {
+        assert!(page.contains(arm["name"].as_str().unwrap()));
+        let held = arm["metrics"]["volume.held"]["count"].as_f64().unwrap();
+        assert!(held == 0.0 || page.contains("<b>Operations held</b>"));
+    }
+    // The page can be made again from the folder.
+    let mut again = Command::new(env!("CARGO_BIN_EXE_stunfs"));
+    again.arg("report").arg(folder).arg("-o").arg(folder.join("again.html"));
+    let output = again.output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(std::fs::read_to_string(folder.join("again.html")).unwrap(), page);
 }
 
 fn shipped(name: &str) {
@@ -134,6 +153,8 @@ fn shipped(name: &str) {
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let result = place.result(name);
     assert_eq!(result["verdict"], "pass");
+    let page = place.path().join("out").join(name).join("report.html");
+    assert!(said(&output).ends_with(&format!("  report: {}\n", page.display())), "{}", said(&output));
     assert_folder(&place.path().join("out").join(name));
     place.assert_clean(name);
 }
