@@ -80,6 +80,10 @@ conformance: build ## fsx and stress-ng in every cache mode, with and without in
 	@scripts/need.sh conformance
 	@tests/conformance.sh $(or $(SIZE),full)
 
+.PHONY: xfstests
+xfstests: build ## xfstests' generic tests on a volume, SUITE=/path/to/a/built/checkout (as root; about an hour)
+	@tests/xfstests.sh $(SUITE)
+
 .PHONY: vm-test
 vm-test: build ## A guest on a thin disk under QEMU: XFS pile-up, soft lockup, NFS, and a thick control (as root; about 5 minutes)
 	@scripts/need.sh vm

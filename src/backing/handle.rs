@@ -11,6 +11,8 @@ use super::{Errno, Result};
 /// The largest handle that the kernel gives out.
 const MOST_BYTES: usize = 128;
 
+/// `FILEID_INO32_GEN`: inode number and generation, 32 bits each.
+const INODE_AND_GENERATION: i32 = 1;
 /// `FUSE_SUPER_MAGIC`
 const FUSE_MAGIC: rustix::fs::FsWord = 0x6573_5546;
 
@@ -100,6 +102,14 @@ impl HandleSource {
         let mut raw = Raw { len, kind: handle.kind, bytes: [0; MOST_BYTES] };
         raw.bytes.get_mut(..handle.bytes.len()).ok_or(Errno::OVERFLOW)?.copy_from_slice(&handle.bytes);
         open_raw(self.mount.as_fd(), &mut raw)
+    }
+
+    /// Names the object that has this inode number now, where the file system opens handles without a generation (ext4);
+    /// `ESTALE` elsewhere, and if there is none.
+    pub fn open_number(&self, ino: u64) -> Result<OwnedFd> {
+        let number = u32::try_from(ino).map_err(|_| Errno::STALE)?.to_ne_bytes();
+        let bytes: Vec<u8> = number.into_iter().chain([0; 4]).collect();
+        self.open(&FileHandle { kind: INODE_AND_GENERATION, bytes: bytes.into() })
     }
 }
 

@@ -12,6 +12,7 @@ use super::table::ROOT;
 use super::types::FileKind;
 use super::{Caller, Entry, FileSystem, FsResult, On, attr, key_of, meet};
 use crate::backing::{self, Object, Stat, masked_by_thread};
+use crate::model::FileKey;
 use crate::telemetry::event::OpKind;
 
 /// The set-group-id bit: of a directory, what is made in it takes its group.
@@ -57,15 +58,45 @@ impl FileSystem {
         self.entry(OpKind::Lookup, c, parent, name, reply, Self::do_lookup);
     }
 
-    /// Brings back a node that the kernel has forgotten, with one look-up; `None`: it is known, or gone.
+    /// Brings back a node that the kernel has forgotten, or a session before this one has known, with one look-up; `None`: it is known,
+    /// or gone. The kernel compares generations: a handle that was never given out leads nowhere.
     fn revive(&self, node: u64) -> Option<Arc<Inode>> {
         if self.store.table.get(node).is_some() {
             return None;
         }
-        let (handle, source) = (self.store.forgotten.find(node)?, self.store.handles.as_ref()?);
-        let object = Object::named(self.with_room(|| source.open(&handle)).ok()?);
+        let source = self.store.handles.as_ref()?;
+        let object = Object::named(match self.store.forgotten.find(node) {
+            Some(handle) => self.with_room(|| source.open(&handle)).ok()?,
+            None => self.with_room(|| source.open_number(node)).ok()?,
+        });
         let stat = object.stat().ok()?;
+        if key_of(&stat) != (FileKey { dev: self.root.key.dev, ino: node }) || !self.is_inside(&object, &stat) {
+            return None;
+        }
         Some(meet(&self.store, object, &stat))
+    }
+
+    /// Whether a directory lies below the root. What a file lies below cannot be told.
+    fn is_inside(&self, object: &Object, stat: &Stat) -> bool {
+        FileKind::of_stat(stat) != FileKind::Directory || self.climbs_to_root(object.clone(), stat).unwrap_or(false)
+    }
+
+    fn climbs_to_root(&self, mut at: Object, stat: &Stat) -> FsResult<bool> {
+        let mut key = key_of(stat);
+        while key != self.root.key {
+            let (above, stat) = self.up(&at)?;
+            if key_of(&stat) == key {
+                return Ok(false);
+            }
+            (at, key) = (above, key_of(&stat));
+        }
+        Ok(true)
+    }
+
+    fn up(&self, dir: &Object) -> FsResult<(Object, Stat)> {
+        let object = Object::named(self.with_room(|| dir.parent())?);
+        let stat = object.stat()?;
+        Ok((object, stat))
     }
 
     /// The kernel takes back `count` look-ups. Never held.
@@ -237,19 +268,9 @@ impl FileSystem {
 
     /// The directory above one that came back by its handle; the root, if what is above it lies outside of the volume.
     fn above(&self, dir: &Arc<Inode>) -> FsResult<Entry> {
-        let up = |dir: &Object| -> FsResult<(Object, Stat)> {
-            let object = Object::named(self.with_room(|| dir.parent())?);
-            let stat = object.stat()?;
-            Ok((object, stat))
-        };
-        let (above, stat) = up(&self.object(dir)?)?;
-        let (mut at, mut key) = (above.clone(), key_of(&stat));
-        while key != self.root.key {
-            let (next, stat) = up(&at)?;
-            if key_of(&stat) == key {
-                return self.known(&self.root);
-            }
-            (at, key) = (next, key_of(&stat));
+        let (above, stat) = self.up(&self.object(dir)?)?;
+        if !self.is_inside(&above, &stat) {
+            return self.known(&self.root);
         }
         let inode = meet(&self.store, above, &stat);
         Ok(Entry { attr: attr(&inode, &stat), generation: inode.generation })

@@ -183,6 +183,19 @@ fn handles_are_good_after_the_kernel_has_dropped_its_caches() {
     let stale = open_handle(&mount, &mut handles[2], libc::O_RDONLY).unwrap_err();
     assert_eq!(stale.raw_os_error(), Some(libc::ESTALE));
     drop((mount, folder));
+    // The next session has not seen the file. ext4 finds it by its number.
+    let is_ext4 = rustix::fs::statfs(volume.backing()).unwrap().f_type == 0xef53;
+    let backing = tempfile::tempdir().unwrap();
+    fs::write(backing.path().join("f"), "again").unwrap();
+    let first = Volume::builder().backing(backing.path()).mount().unwrap();
+    let mut kept = handle(&first.path().join("f"));
+    first.unmount().unwrap();
+    let next = Volume::builder().backing(backing.path()).mount().unwrap();
+    let mount = File::open(next.path()).unwrap();
+    let opened = open_handle(&mount, &mut kept, libc::O_RDONLY).map(|file| file.metadata().unwrap().len());
+    assert_eq!(opened.ok(), is_ext4.then_some(5));
+    drop(mount);
+    next.unmount().unwrap();
     volume.unmount().unwrap();
 }
 
