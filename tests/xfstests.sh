@@ -16,31 +16,42 @@ shift
 need_fuse
 need_commands mkfs.ext4 losetup
 known=$root/tests/xfstests.known
-helper=/sbin/mount.fuse.stunfs
+
+# A mount namespace of its own.
+if [ -z "${IN_NAMESPACE:-}" ]; then
+    IN_NAMESPACE=1 exec unshare --mount --propagation private "$0" "$suite" "$@"
+fi
 
 work=$(mktemp -d)
 results=$work/results
 chmod 755 "$work"
-linked=''
+# Whether no daemon of a volume runs any more.
+all_ended() { ! pgrep -f -- "-- $work/disk/stunfs-" >/dev/null; }
 
 tear_down() {
     local at
     for at in "$work/mnt/test" "$work/mnt/scratch"; do
         while is_mounted "$at"; do unmount "$at" || break; done
     done
-    [ -z "$linked" ] || rm -f "$helper"
+    umount "$(readlink -f /sbin)" || true
     unmount "$work/disk" || true
     [ -n "${KEEP:-}" ] || remove_tree "$work"
 }
 at_end tear_down
 
 mkdir -p "$work"/{bin,disk,mnt/test,mnt/scratch} "$results"
-# mount(8) finds a FUSE file system by its helper's name. The suite wants devices that are no directories: names here.
-[ ! -e "$helper" ] || die 69 "$helper is there already, and this needs one of its own; mend it with: sudo make uninstall"
+# mount(8) finds a FUSE file system by its helper's name; only processes of this script see this one. The suite wants devices that are
+# no directories: names here.
+mkdir "$work/sbin"
 ln -s "$stunfs" "$work/bin/mount.fuse.stunfs"
-linked=1
-printf '#!/bin/sh\nname=$1 at=$2\nshift 2\nexec %s/bin/mount.fuse.stunfs %s/disk/$name $at "$@" -o fsname=$name\n' "$work" "$work" >"$helper"
-chmod +x "$helper"
+cat >"$work/sbin/mount.fuse.stunfs" <<END
+#!/bin/sh
+name=\$1 at=\$2
+shift 2
+exec $work/bin/mount.fuse.stunfs $work/disk/\$name \$at "\$@" -o fsname=\$name
+END
+chmod +x "$work/sbin/mount.fuse.stunfs"
+mount -t overlay -o "lowerdir=$work/sbin:$(readlink -f /sbin)" none "$(readlink -f /sbin)"
 truncate -s 20G "$work/image"
 mkfs.ext4 -q -F "$work/image"
 mount -o loop "$work/image" "$work/disk"
@@ -80,6 +91,7 @@ for name in "${tests[@]}"; do
     fi
     # What a test that was cut off has left.
     for at in "$work/mnt/scratch" "$work/mnt/test"; do unmount "$at" || true; done
+    wait_for 20 all_ended || say "$name: its volume does not end"
 done
 echo "xfstests: $passed passed, $skipped do not apply, $unknown failed without a known cause, of ${#tests[@]}"
 [ "$unknown" -eq 0 ]
