@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 export PATH := $(PATH):$(HOME)/.cargo/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BIN := $(TARGET)/release/stunfs
-SOURCES := $(shell find src demo benches -name '*.rs') Cargo.toml Cargo.lock
+SOURCES := $(shell find src benches scenarios third_party -type f) Cargo.toml Cargo.lock
 SCRIPTS := $(wildcard scripts/*.sh demo/*.sh benches/*.sh tests/*.sh tests/vm/*.sh) .ci/run
 
 PREFIX ?= /usr/local
@@ -31,7 +31,7 @@ help: ## This list
 	  /^[a-z][a-z-]*:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: ## rsyslog, logrotate and tar on a thin, a thick and a pre-warmed volume, side by side (installs what is missing)
+demo: ## A night of a node on thin, thick and warmed storage: a table, and a page that shows it (installs what is missing; 2 minutes)
 	@scripts/need.sh build demo
 	@$(MAKE) build
 	@demo/run.sh
@@ -43,7 +43,7 @@ doctor: build ## Can this machine run it, and how to mend it
 ##@ Build
 
 .PHONY: build
-build: $(BIN) ## The release binary, and the programs that demo and benchmarks use
+build: $(BIN) ## The release binary, and the programs that benchmarks use
 
 $(BIN): $(SOURCES)
 	@scripts/need.sh build
@@ -95,9 +95,9 @@ vm-incident: build ## The whole incident in one guest, link by link, and the sam
 	@MAKE_TARGET=vm-incident tests/vm/incident.sh
 
 .PHONY: bench
-bench: build ## Speed, accuracy, burst, held writes, events, a large backing and disks, as tables (about 25 minutes; as root, on an idle machine)
+bench: build ## Speed, accuracy, burst, held writes, events, a page, a large backing and disks, as tables (about 25 minutes; as root, on an idle machine)
 	@scripts/need.sh bench
-	@for bench in compare accuracy burst held events large disk; do benches/$$bench.sh; done
+	@for bench in compare accuracy burst held events report large disk; do benches/$$bench.sh; done
 	@CACHE=back benches/compare.sh seq-write-4k
 
 .PHONY: pileup

@@ -10,7 +10,7 @@ PATH=$PATH:$HOME/.cargo/bin
 wants() {
     case $1 in
     build) echo cc=gcc ;;
-    demo) echo fusermount3=fuse3 rsyslogd=rsyslog logrotate=logrotate tar=tar logger=bsdutils findmnt=util-linux jq=jq curl=curl ;;
+    demo) echo fusermount3=fuse3 tar=tar jq=jq ;;
     test) echo fusermount3=fuse3 curl=curl mkfs.xfs=xfsprogs setfattr=attr setfacl=acl fio=fio jq=jq setpriv=util-linux ;;
     conformance) echo fusermount3=fuse3 stress-ng=stress-ng ;;
     lint) echo shellcheck=shellcheck ;;

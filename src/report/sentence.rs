@@ -80,7 +80,7 @@ fn facts(result: &RunResult) -> Vec<String> {
         let wait = format!("{name} waited up to {} for the storage", text::micros(*us));
         let others = arms.iter().skip(1).take(5).map(|(arm, (other, us))| {
             let who = if other == name { String::new() } else { format!("{other} ") };
-            format!("on {} {who}up to {}", arm.name, text::micros(*us))
+            format!("{who}on {} up to {}", arm.name, text::micros(*us))
         });
         let place = if result.arms.len() > 1 { format!("on {}, ", first.name) } else { String::new() };
         facts.push(std::iter::once(place + &wait).chain(others).collect::<Vec<_>>().join(", "));

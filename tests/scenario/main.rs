@@ -255,6 +255,37 @@ fn what_is_wrong_is_one_line_and_exit_code_2_and_nothing_is_touched() {
     assert!(!place.path().join("out").exists());
 }
 
+/// README's first minute: a table, and a page that is named last.
+#[test]
+fn the_demo_prints_its_table_and_ends_with_its_page() {
+    let has_jq = Command::new("jq").arg("--version").stdout(Stdio::null()).status().is_ok();
+    if !has_jq || !can_mount() {
+        println!("left out: it needs jq and /dev/fuse");
+        return;
+    }
+    let place = Place::new();
+    let temporary = place.path().join("t");
+    std::fs::create_dir_all(&temporary).unwrap();
+    let mut demo = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/run.sh"));
+    demo.arg(place.path().join("out")).env("STUNFS", env!("CARGO_BIN_EXE_stunfs")).env("SHORT", "1");
+    let output = demo.env("DEMO_DIR", &temporary).env("TMPDIR", &temporary).stdin(Stdio::null()).output().unwrap();
+    let told = said(&output);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    let page = place.path().join("out/demo/report.html");
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with(&format!("  report: {}\n", page.display())), "{told}");
+    for row in [
+        "backup of 64 MiB took ",
+        "records lost                                            0            0            0\n",
+    ] {
+        assert!(told.contains(row), "{told}");
+    }
+    let page = std::fs::read_to_string(page).unwrap();
+    for text in ["<h1>Passed: on thin, ", "Operations held", "In the queue behind", "no stored record was lost"] {
+        assert!(page.contains(text), "{text}");
+    }
+    place.assert_clean("the demo");
+}
+
 // ---- endings -------------------------------------------------------------------------------------------------------------
 
 fn signal(child: &Child, name: &str) {

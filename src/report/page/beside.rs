@@ -52,7 +52,7 @@ pub(super) fn section(run: &Run, charts: &mut Charts) -> Markup {
 fn table_row(row: &Row) -> Markup {
     let most = row.values.iter().flatten().filter_map(magnitude).fold(0.0, f64::max);
     let share =
-        |value: &MetricValue| magnitude(value).filter(|_| row.bars && most > 0.0).map(|size| size / most * 100.0);
+        |value: &MetricValue| magnitude(value).filter(|size| row.bars && *size > 0.0).map(|size| size / most * 100.0);
     html! {
         tr {
             th scope="row" { (row.label) }
