@@ -14,6 +14,7 @@ use crate::scenario::MetricValue;
 use crate::units::text;
 
 mod kernel;
+mod observer;
 mod pool;
 
 use pool::Pool;
@@ -23,8 +24,6 @@ const MOST_NAMES: usize = 40;
 /// Bands of a kind, moments and kernel messages past so many are left out (and counted).
 const MOST_BANDS: usize = 400;
 const MOST_MOMENTS: usize = 300;
-/// Resources of waiting tasks that have a series of their own.
-const MOST_RESOURCES: usize = 7;
 
 /// Something that happened at a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +31,18 @@ pub(super) struct Moment {
     /// Microseconds of the run.
     pub(super) at: u64,
     pub(super) what: String,
+}
+
+/// Pile-ups on one resource that an observer saw.
+#[derive(Debug, Clone, Default)]
+pub(super) struct PileUpView {
+    pub(super) times: u64,
+    /// The most tasks at once.
+    pub(super) most: u64,
+    /// The longest, from its oldest waiter's first sight; one that never ended, until the arm's end.
+    pub(super) longest_us: u64,
+    /// The oldest waiter of the largest.
+    pub(super) oldest: String,
 }
 
 /// What a writer told over time.
@@ -64,6 +75,9 @@ pub(super) struct ArmCollector {
     pressure: Extremes,
     last_pressure: Option<(u64, u64)>,
     dirty: Extremes,
+    fuse: Extremes,
+    last_fuse: Option<u64>,
+    pile_ups: BTreeMap<String, PileUpView>,
     pool: Pool,
 }
 
@@ -78,6 +92,8 @@ pub(super) struct ArmView {
     pub(super) left_out: u64,
     /// The acknowledgement latency that each writer told, the longest of each piece.
     pub(super) latencies: BTreeMap<String, Extremes>,
+    /// By resource.
+    pub(super) pile_ups: BTreeMap<String, PileUpView>,
     /// Probes whose figure never changed, and the figure.
     pub(super) constant: Vec<(String, f64)>,
 }
@@ -100,6 +116,9 @@ impl ArmCollector {
             pressure: Extremes::default(),
             last_pressure: None,
             dirty: Extremes::default(),
+            fuse: Extremes::default(),
+            last_fuse: None,
+            pile_ups: BTreeMap::new(),
             pool: Pool::default(),
         }
     }
@@ -110,7 +129,9 @@ impl ArmCollector {
         match line.event.as_ref() {
             "held" => self.hold(line),
             "writer-progress" => self.progress(at, line),
-            "tasks" | "pressure" | "dirty" | "pile-up" | "pile-up-ended" | "harness-late" => self.observed(at, line),
+            "tasks" | "pressure" | "dirty" | "fuse-waiting" | "pile-up" | "pile-up-ended" | "harness-late" => {
+                self.observed(at, line)
+            }
             "hung-task" | "soft-lockup" | "nfs-server" | "storage-error" => self.kernel(line),
             "probe" => self.probe(at, line),
             "writer-started" | "writer-ended" | "step" | "arm-started" | "steady" | "arm-ended" => self.run(at, line),
@@ -275,62 +296,6 @@ impl ArmCollector {
         }
     }
 
-    // ---- the observer ----------------------------------------------------------------------------------------------------
-
-    fn observed(&mut self, at: u64, line: &Line<'_>) {
-        let resource = line.resource.as_deref().unwrap_or("something");
-        match line.event.as_ref() {
-            "tasks" => self.tasks(at, &line.by_resource),
-            "pressure" => {
-                let now = line.some_us.unwrap_or(0);
-                if let Some((before, then)) = self.last_pressure.replace((at, now)).filter(|(before, _)| *before < at) {
-                    let share = float(now.saturating_sub(then)) / float(at - before) * 100.0;
-                    self.pressure.put(&self.axis, at, share.min(100.0));
-                }
-            }
-            "dirty" => {
-                let kib = line.dirty_kib.unwrap_or(0).saturating_add(line.writeback_kib.unwrap_or(0));
-                self.dirty.put(&self.axis, at, float(kib) * 1024.0);
-            }
-            "pile-up" => {
-                let tasks = text::count(line.tasks.unwrap_or(0), "task");
-                let oldest = line
-                    .oldest
-                    .as_ref()
-                    .map(|it| format!("; {} ({}) has waited longest, {}", it.comm, it.tid, text::micros(it.for_us)));
-                let what = format!("pile-up: {tasks} wait for {resource}{}", oldest.unwrap_or_default());
-                self.begin(BandKind::PileUp, resource, at, what.clone());
-                self.moment(at, what);
-            }
-            "pile-up-ended" => {
-                self.end(BandKind::PileUp, resource, at);
-                let most = line.most.unwrap_or(0);
-                self.moment(
-                    at,
-                    format!("the pile-up on {resource} ends; it was {} at most", text::count(most, "task")),
-                );
-            }
-            _ => {
-                let late = line.late_us.or(line.for_us).unwrap_or(0);
-                let what = format!("the harness was not scheduled for {}", text::micros(late));
-                self.band(BandKind::Harness, at.saturating_sub(late), at, what.clone());
-                self.moment(at, what);
-            }
-        }
-    }
-
-    fn tasks(&mut self, at: u64, by_resource: &BTreeMap<String, u64>) {
-        for (resource, tasks) in by_resource {
-            if let Some(figures) = named(&mut self.tasks, resource.clone()) {
-                figures.put(&self.axis, at, float(*tasks));
-            }
-        }
-        // A resource that is not named has no waiters now.
-        for (_, figures) in self.tasks.iter_mut().filter(|(known, _)| !by_resource.contains_key(*known)) {
-            figures.put(&self.axis, at, 0.0);
-        }
-    }
-
     // ---- bands and moments -----------------------------------------------------------------------------------------------
 
     fn moment(&mut self, at: u64, what: String) {
@@ -370,7 +335,10 @@ impl ArmCollector {
 
     /// `until_us`: when everything of the arm was gone.
     pub(super) fn finish(mut self, until_us: u64) -> ArmView {
-        for ((kind, _), (from, text)) in std::mem::take(&mut self.open) {
+        for ((kind, key), (from, text)) in std::mem::take(&mut self.open) {
+            if let Some(known) = self.pile_ups.get_mut(&key).filter(|_| kind == BandKind::PileUp) {
+                known.longest_us = known.longest_us.max(until_us.saturating_sub(from));
+            }
             self.band(kind, from, until_us, text);
         }
         self.injected_bands();
@@ -391,6 +359,7 @@ impl ArmCollector {
             holds,
             moments: self.moments,
             left_out: self.left_out,
+            pile_ups: self.pile_ups,
             constant,
             latencies: self.writers.into_iter().map(|(name, writer)| (name, writer.longest)).collect(),
         }
@@ -457,23 +426,6 @@ impl ArmCollector {
             }
         }
         lanes
-    }
-
-    fn observer_lanes(&self) -> Vec<Lane> {
-        let axis = &self.axis;
-        let most = |figures: &Extremes| figures.most().unwrap_or(0.0);
-        let mut resources: Vec<_> = self.tasks.iter().filter(|(_, figures)| most(figures) > 0.0).collect();
-        resources.sort_by(|a, b| most(b.1).total_cmp(&most(a.1)));
-        let tasks = resources.into_iter().take(MOST_RESOURCES).enumerate();
-        let tasks = tasks.map(|(color, (name, figures))| series(name, color, Style::Steps, axis, figures)).collect();
-        let pressure = vec![series("some task waited", 4, Style::Line, axis, &self.pressure)];
-        let dirty = vec![series("dirty or being written", 6, Style::Line, axis, &self.dirty)];
-        let lanes = [
-            Lane::new("Tasks that wait for storage (state D), by resource", Unit::Count, tasks),
-            Lane::new("I/O pressure of the machine", Unit::Percent, pressure),
-            Lane::new("Pages not on storage yet", Unit::Bytes, dirty),
-        ];
-        lanes.into_iter().flatten().collect()
     }
 
     fn constant_probes(&mut self) -> Vec<(String, f64)> {

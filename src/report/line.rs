@@ -69,6 +69,8 @@ pub(super) struct Line<'a> {
     pub(super) resource: Option<String>,
     pub(super) oldest: Option<LineWaiter>,
     pub(super) some_us: Option<u64>,
+    pub(super) since_us: Option<u64>,
+    pub(super) connections: BTreeMap<String, u64>,
     pub(super) dirty_kib: Option<u64>,
     pub(super) writeback_kib: Option<u64>,
 }

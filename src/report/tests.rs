@@ -71,6 +71,7 @@ fn events() -> Vec<Value> {
             json!({"event": "hung-task", "task": "fluentd", "pid": 10, "seconds": 120, "state": "D", "frames": [],
             "waits_for": "XFS buffer lock", "source": "host", "raw": ""}),
         ),
+        at(3_500_000, json!({"event": "fuse-waiting", "connections": {"51": 3, "52": 1}})),
         at(5_000_000, json!({"event": "stun-ended"})),
         at(5_100_000, json!({"event": "tasks", "waiting": 0, "by_resource": {}})),
         at(5_200_000, json!({"event": "pile-up-ended", "most": 4, "resource": "XFS buffer lock", "since_us": 1})),
@@ -146,7 +147,8 @@ fn without_a_script_everything_is_there_as_tables() {
     for text in [
         "a stun begins (manual)",
         "kernel: task fluentd (10) is blocked for more than 120 s, it waits for: XFS buffer lock",
-        "pile-up: 3 tasks wait for XFS buffer lock",
+        "pile-up: 3 tasks wait for XFS buffer lock; fluentd (10) has waited longest, 1.0 s",
+        "<div><b>XFS buffer lock</b></div></td><td class=\"\" data-label=\"Tasks at most\"><div>4</div>",
         "frozen: pid:9",
         "100\u{a0}% tar",
         "stunfs test night.yaml",
@@ -168,6 +170,7 @@ fn lanes_are_there_for_what_happened_and_none_is_empty() {
         "collector: threads behind its own lock",
         "collector: time since the last heartbeat",
         "Tasks that wait for storage (state D), by resource",
+        "FUSE requests without an answer",
         "Pool",
         "probe queue",
     ] {
@@ -181,6 +184,9 @@ fn lanes_are_there_for_what_happened_and_none_is_empty() {
         charts.iter().filter(|chart| chart["kind"] == "bands").flat_map(|chart| chart["rows"].as_array().unwrap());
     let kinds: Vec<_> = rows.map(|row| row["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["stun", "frozen", "first-write", "command", "pile-up", "kernel"]);
+    let fuse =
+        charts.iter().filter_map(|chart| chart["series"].as_array()).flatten().find(|it| it["label"] == "requests");
+    assert_eq!(fuse.unwrap()["y"], json!([4.0, 0.0]), "what is not told of any more is over");
     for series in charts.iter().filter_map(|chart| chart["series"].as_array()).flatten() {
         let (x, y) = (series["x"].as_array().unwrap(), series["y"].as_array().unwrap());
         assert!(!x.is_empty() && x.len() == y.len() && y.iter().all(Value::is_number), "{series}");

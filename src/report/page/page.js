@@ -230,7 +230,7 @@
     if (made.hint) place.appendChild(made.hint);
     var options = Object.assign({ width: place.clientWidth, height: made.height, padding: [6, 18, 0, 0] }, made.options);
     // Lanes begin at one line, whatever stands on their axes.
-    if (place.classList.contains("plot") || place.classList.contains("bands")) options.axes[1].size = 92;
+    if (place.classList.contains("plot") || place.classList.contains("bands")) options.axes[1].size = place.clientWidth < 450 ? 76 : 92;
     var u = new uPlot(options, made.data, place);
     if (u.legend && u.root.querySelector(".u-legend")) u.root.querySelector(".u-legend").classList.add("u-inline");
     u.root.classList.add("idle");

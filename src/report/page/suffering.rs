@@ -5,7 +5,7 @@
 use maud::{Markup, html};
 
 use super::figures::{number, percent, table};
-use crate::report::arm::ArmView;
+use crate::report::arm::{ArmView, PileUpView};
 use crate::report::float;
 use crate::report::holds::Sufferer;
 use crate::report::run::{Run, WriterView};
@@ -23,6 +23,7 @@ pub(super) fn section(run: &Run) -> Markup {
     let locks: Vec<_> = of_reports(run, |_, view| view.report.locks.iter().map(lock).collect());
     let pile_ups: Vec<_> = of_reports(run, |_, view| view.report.pile_up.iter().map(pile_up).collect());
     let writers: Vec<_> = of_reports(run, |_, view| vec![writer(view)]);
+    let seen: Vec<_> = run.result.arms.iter().zip(&run.arms).flat_map(|(arm, view)| seen(arm, view)).collect();
     let stuck: Vec<_> = run.result.arms.iter().flat_map(stuck).collect();
     html! {
         section {
@@ -35,6 +36,11 @@ pub(super) fn section(run: &Run) -> Markup {
             @if !pile_ups.is_empty() {
                 h3 { "The worst pile-up of each writer" }
                 (table(&["Arm", "Writer", "Lock", "Held by", "Which waits for the storage in", "Waiting for the lock", "For"], &pile_ups))
+            }
+            @if !seen.is_empty() {
+                h3 { "Pile-ups that the observer saw" }
+                p.note { "Two or more tasks of the machine that wait for one resource at a look once a second." }
+                (table(&["Arm", "Resource", "Tasks at most", "Times", "Longest", "Its oldest waiter"], &seen))
             }
             @if !locks.is_empty() {
                 h3 { "Waits for the writers' own locks" }
@@ -133,6 +139,23 @@ fn pile_up(it: &PileUp) -> Vec<Markup> {
         html! { b { (it.waiters.len()) } ": " (shown) @if more > 0 { " and " (more) " more" } },
         html! { (text::micros(it.for_us)) },
     ]
+}
+
+/// Pile-ups by resource, the largest first.
+fn seen(arm: &ArmResult, view: &ArmView) -> Vec<Vec<Markup>> {
+    let mut all: Vec<_> = view.pile_ups.iter().collect();
+    all.sort_by_key(|(_, it)| std::cmp::Reverse(it.most));
+    let row = |(resource, it): (&String, &PileUpView)| {
+        vec![
+            html! { (arm.name) },
+            html! { b { (resource) } },
+            html! { (number(it.most)) },
+            html! { (number(it.times)) },
+            html! { (text::micros(it.longest_us)) },
+            html! { (it.oldest) },
+        ]
+    };
+    all.into_iter().map(row).collect()
 }
 
 fn writer(view: &WriterView) -> Vec<Markup> {
