@@ -27,7 +27,7 @@ use super::{output, report, scenario};
 
 const EXAMPLES: &str = "\
 Exit codes: 0 passed, 1 an expectation failed, 2 usage, 3 inconclusive, 4 aborted, 70 the harness failed.
-Of several scenarios the worst counts.
+Of several scenarios the worst counts. Each result folder has a page, report.html.
 
 Examples:
   stunfs test log-rotation-burst --short

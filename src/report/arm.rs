@@ -24,6 +24,8 @@ const MOST_NAMES: usize = 40;
 /// Bands of a kind, moments and kernel messages past so many are left out (and counted).
 const MOST_BANDS: usize = 400;
 const MOST_MOMENTS: usize = 300;
+/// Characters of what an event says.
+const LONGEST_TEXT: usize = 300;
 
 /// Something that happened at a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -300,7 +302,7 @@ impl ArmCollector {
 
     fn moment(&mut self, at: u64, what: String) {
         if self.moments.len() < MOST_MOMENTS {
-            self.moments.push(Moment { at, what });
+            self.moments.push(Moment { at, what: short(what) });
         } else {
             self.left_out += 1;
         }
@@ -314,7 +316,8 @@ impl ArmCollector {
     fn band(&mut self, kind: BandKind, from: u64, until: u64, text: String) {
         let bands = self.bands.entry(kind).or_default();
         if bands.len() < MOST_BANDS {
-            bands.push(Band { from: self.axis.since_begin(from), until: self.axis.since_begin(until), text });
+            let (from, until) = (self.axis.since_begin(from), self.axis.since_begin(until));
+            bands.push(Band { from, until, text: short(text) });
         }
     }
 
@@ -473,6 +476,15 @@ impl WriterSeries {
             "within its limit: the node stays Ready"
         }
     }
+}
+
+/// A text of some lines at most.
+fn short(mut text: String) -> String {
+    if let Some((at, _)) = text.char_indices().nth(LONGEST_TEXT) {
+        text.truncate(at);
+        text.push('…');
+    }
+    text
 }
 
 /// The entry of `name`, made if there is room for it.

@@ -17,8 +17,9 @@ use super::line::Line;
 use crate::scenario::result::{ArmResult, RunResult};
 use crate::workload::WorkloadReport;
 
-/// Pieces of time over all arms: what a page draws, and so how large it becomes.
-const ALL_PIECES: usize = 3600;
+/// Figures that a page draws at most, and so how large it becomes: about 25 bytes each.
+const ALL_FIGURES: usize = 120_000;
+/// Pieces of an arm's time, at least and at most.
 const PIECES: (usize, usize) = (60, 1000);
 /// A page of more arms than this would not be read by anybody.
 const MOST_ARMS: usize = 64;
@@ -88,7 +89,8 @@ impl RunReader {
         if result.arms.len() > MOST_ARMS {
             return Err(ReportError::file(file, format!("{} arms; a page shows {MOST_ARMS}", result.arms.len())));
         }
-        let pieces = (ALL_PIECES / result.arms.len().max(1)).clamp(PIECES.0, PIECES.1);
+        let series: usize = result.arms.iter().map(series_of).sum();
+        let pieces = (ALL_FIGURES / 2 / series.max(1)).clamp(PIECES.0, PIECES.1);
         let arms = result.arms.iter().map(|arm| collector(arm, pieces)).collect();
         let label = label.to_owned();
         Ok(Self { label, result, scenario: String::new(), arms, reports: BTreeMap::new(), events: 0 })
@@ -168,6 +170,11 @@ impl Run {
     pub fn sentence(&self) -> String {
         super::sentence::of(self)
     }
+}
+
+/// About how many series an arm has: those of the volume and of an observer, and of each writer.
+fn series_of(arm: &ArmResult) -> usize {
+    15 + 6 * arm.writers.len()
 }
 
 fn is_repeated(verdict: &[u8]) -> bool {

@@ -259,6 +259,45 @@ fn two_runs_are_compared_figure_by_figure() {
     assert!(comparison(&a, &a).contains("No writer's longest wait changed by more than a tenth."));
 }
 
+/// Many arms, writers and events: a page stays one that a browser opens at once.
+#[test]
+fn a_page_stays_small() {
+    let mut verdict = verdict();
+    let writers: Vec<_> = (0..20)
+        .map(|n| {
+            let mut writer = verdict["arms"][0]["writers"][0].clone();
+            writer["name"] = json!(format!("writer-{n}"));
+            writer["report"] = Value::Null;
+            writer
+        })
+        .collect();
+    let arms: Vec<_> = (0..6)
+        .map(|n| {
+            let mut arm = verdict["arms"][0].clone();
+            arm["name"] = json!(format!("arm-{n}"));
+            arm["writers"] = json!(writers);
+            arm
+        })
+        .collect();
+    verdict["arms"] = json!(arms);
+    let mut run = RunReader::new("r", verdict.to_string().as_bytes()).unwrap();
+    let mut event = |event: Value| run.event("events.jsonl", 1, event.to_string().as_bytes()).unwrap();
+    for n in 0..6_000_u64 {
+        let mut hold = held("fluentd", n * 1500, n % 977, 1000);
+        hold["arm"] = json!(format!("arm-{}", n % 6));
+        event(hold);
+        let ack = 100 + n * 7919 % 999_983;
+        event(
+            json!({"event": "writer-progress", "run_us": n * 1600, "arm": format!("arm-{}", n % 6), "name": format!("writer-{}", n / 6 % 20),
+            "progress": {"interval": {"records": 3, "ack_p50_us": ack / 2, "ack_max_us": ack}}}),
+        );
+        event(json!({"event": "armed", "run_us": n, "arm": "arm-0", "armed": n % 2 == 0}));
+    }
+    event(json!({"event": "warning", "run_us": 0, "arm": "arm-1", "message": "x".repeat(1_000_000)}));
+    let size = page(&run.finish()).len();
+    assert!(size < 2_000_000, "{size}");
+}
+
 // ---- input that is wrong -------------------------------------------------------------------------------------------------
 
 #[test]

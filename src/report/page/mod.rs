@@ -34,7 +34,7 @@ impl Charts {
             Chart::Plot { .. } => "plot",
         };
         self.0.push(chart);
-        html! { div class=(format!("chart {height}")) data-chart=(number) {} }
+        html! { div class=(format!("chart {height}")) data-chart=(number) aria-hidden="true" {} }
     }
 
     /// For a script element: no character in it can end one.
