@@ -81,11 +81,6 @@ impl Extremes {
         self.0.iter().flatten().map(|(_, most)| *most).reduce(f64::max)
     }
 
-    /// The greatest figure between two pieces, the second not included.
-    pub(super) fn most_between(&self, from: usize, to: usize) -> Option<f64> {
-        self.0.get(from..to.min(self.0.len()))?.iter().flatten().map(|(_, most)| *most).reduce(f64::max)
-    }
-
     /// Points for a plot: of each piece one, or two where its figures differ.
     pub(super) fn points(&self, axis: &Axis) -> Vec<(f64, f64)> {
         let cells = self.0.iter().enumerate().filter_map(|(piece, cell)| Some((piece, (*cell)?)));
@@ -118,8 +113,7 @@ mod tests {
         }
         assert_eq!(figures.points(&axis), [(0.25, 3.0), (0.75, 9.0), (1.5, 1.0)]);
         assert_eq!(figures.peaks(&axis), [(0.5, 9.0), (1.5, 1.0)]);
-        assert_eq!((figures.most(), figures.most_between(1, 2)), (Some(9.0), Some(1.0)));
-        assert_eq!(figures.most_between(7, 9), None);
+        assert_eq!((figures.least(), figures.most()), (Some(1.0), Some(9.0)));
     }
 
     #[test]

@@ -2,13 +2,14 @@
 //!
 //! Must not know: lines, pages. Invariant: some tens of bytes are kept for each hold, whatever its names are.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
 use super::axis::{Axis, Extremes};
 use super::line::{Line, LinePenalty};
-use super::{float, seconds};
+use super::{float, seconds, whole};
 
 /// Commands past so many are counted as one.
 const MOST_COMMANDS: usize = 500;
@@ -29,6 +30,15 @@ struct Hold {
     queue_us: u64,
     service_us: u64,
     command: usize,
+}
+
+/// Who asked: a command, or the kernel, which writes back what commands left in its cache; then it is known whose file it is only.
+fn who<'a>(line: &'a Line<'_>) -> Cow<'a, str> {
+    if line.comm.is_empty() {
+        let folder = line.path.split('/').next().unwrap_or_default();
+        return Cow::Owned(format!("write-back of {folder}"));
+    }
+    Cow::Borrowed(&line.comm)
 }
 
 /// What a command waited for.
@@ -77,7 +87,7 @@ pub(super) struct HoldSummary {
 impl Holds {
     /// A hold between two moments of the run.
     pub(super) fn put(&mut self, line: &Line<'_>, from: u64, until: u64) {
-        let command = self.command(&line.comm);
+        let command = self.command(&who(line));
         let penalty = line.penalty;
         let time = until.saturating_sub(from);
         if let Some(sufferer) = self.sufferers.get_mut(command) {
@@ -180,11 +190,6 @@ impl Holds {
             sufferer.behind.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         }
     }
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float becomes the nearest u64 there is")]
-fn whole(number: f64) -> u64 {
-    number.round() as u64
 }
 
 impl Sufferer {
@@ -292,6 +297,18 @@ mod tests {
     }
 
     #[test]
+    fn what_the_kernel_writes_back_is_told_by_the_files_folder() {
+        let mut holds = Holds::default();
+        for path in ["log/app.log", "log/app.log.1", "backup.tar"] {
+            let line = Line { path: path.into(), op: "write".into(), ..Line::default() };
+            holds.put(&line, 0, if path.starts_with("log") { 10 } else { 5 });
+        }
+        let summary = holds.summary(&Axis::new(0, 10, 1));
+        let names: Vec<_> = summary.sufferers.iter().map(|it| (it.comm.as_str(), it.held)).collect();
+        assert_eq!(names, [("write-back of log", 2), ("write-back of backup.tar", 1)]);
+    }
+
+    #[test]
     fn held_at_once_is_exact_and_quiet_pieces_keep_the_last_count() {
         let mut holds = Holds::default();
         held(&mut holds, "a", 500_000, 0, 3_000_000);
@@ -300,7 +317,7 @@ mod tests {
         let axis = Axis::new(0, 5_000_000, 5);
         let summary = holds.summary(&axis);
         assert_eq!(summary.most_at_once, 2, "one ended as the other came");
-        let most: Vec<_> = (0..5).map(|at| summary.depth.most_between(at, at + 1).unwrap()).collect();
+        let most: Vec<_> = summary.depth.peaks(&axis).into_iter().map(|(_, most)| most).collect();
         assert_eq!(most, [2.0, 1.0, 1.0, 1.0, 0.0]);
     }
 

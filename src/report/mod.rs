@@ -41,3 +41,9 @@ const fn float(n: u64) -> f64 {
 const fn seconds(us: u64) -> f64 {
     float(us) / 1e6
 }
+
+/// The nearest whole number.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float becomes the nearest u64 there is")]
+fn whole(number: f64) -> u64 {
+    number.round() as u64
+}

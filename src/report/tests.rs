@@ -153,7 +153,7 @@ fn without_a_script_everything_is_there_as_tables() {
         "100\u{a0}% tar",
         "stunfs test night.yaml",
         "fluentd-1, fluentd-2",
-        "From</th><th scope=\"col\">Held at once",
+        "From</th><th scope=\"col\">Operations held",
     ] {
         assert!(body.contains(text), "{text}");
     }

@@ -280,7 +280,13 @@ fn the_demo_prints_its_table_and_ends_with_its_page() {
         assert!(told.contains(row), "{told}");
     }
     let page = std::fs::read_to_string(page).unwrap();
-    for text in ["<h1>Passed: on thin, ", "Operations held", "In the queue behind", "no stored record was lost"] {
+    for text in [
+        "<h1>Passed: on thin, ",
+        "Operations held",
+        "In the queue behind",
+        "write-back of backup.tar",
+        "no stored record was lost",
+    ] {
         assert!(page.contains(text), "{text}");
     }
     place.assert_clean("the demo");

@@ -150,7 +150,7 @@ fn writer_charts(run: &Run, charts: &mut Charts) -> Markup {
     html! {
         (out)
         @if !holds.is_empty() {
-            div.pair { figure {
+            div.pair.plots { figure {
                 figcaption { "Operations that the storage held: how long" span.note { " of those that it held at all" } }
                 (charts.add(Chart::Quantiles { series: holds }))
             } }
@@ -172,8 +172,8 @@ pub(super) fn pair(
 ) -> Markup {
     html! {
         @if !over_time.is_empty() || !distribution.is_empty() {
-            h3 { (name) }
-            div.pair {
+            h3.script { (name) }
+            div.pair.plots {
                 @if !over_time.is_empty() { figure {
                     figcaption { "Longest wait in each second" span.note { " from the beginning of the arm" } }
                     (charts.add(Chart::Plot {

@@ -6,6 +6,8 @@
   var groups = {};
   var drawn = [];
   document.documentElement.classList.add("scripted");
+  // Without a script these tables stand in for the charts.
+  document.querySelectorAll("details.instead").forEach(function (it) { it.open = false; });
 
   function style(name) { return getComputedStyle(document.documentElement).getPropertyValue(name).trim(); }
   function digits(n) { return n >= 100 ? n.toFixed(0) : n >= 10 ? n.toFixed(1) : n.toFixed(2); }

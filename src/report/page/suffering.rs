@@ -30,7 +30,7 @@ pub(super) fn section(run: &Run) -> Markup {
             h2 { "Who waited most, and behind whom" }
             @if waited.is_empty() { p { "No command waited for the storage." } }
             @else {
-                p.note { "By command name: the time that its operations were held, added up over its threads." }
+                p.note { "By command name: the time that its operations were held, added up over its threads. What the kernel writes back later is told by file or folder." }
                 (table(&["Arm", "Command", "Waited in all", "Held", "Longest", "Its operation", "Waited for", "In the queue behind"], &waited))
             }
             @if !pile_ups.is_empty() {

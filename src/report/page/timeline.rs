@@ -5,16 +5,16 @@
 use maud::{Markup, html};
 
 use super::Charts;
-use super::figures::{badge, table};
+use super::figures::{badge, grouped, table};
 use crate::report::arm::ArmView;
-use crate::report::lanes::{Chart, Lane};
+use crate::report::lanes::{Chart, Lane, Series, Style, Unit};
 use crate::report::run::Run;
 use crate::units::text;
 
 /// Rows of the time line as a table.
-const SLICES: usize = 20;
-/// Writers that have a column of their own in it.
-const COLUMNS: usize = 5;
+const SLICES: u32 = 20;
+/// Series that have a column of their own in it.
+const COLUMNS: usize = 16;
 
 pub(super) fn section(run: &Run, name: &str, charts: &mut Charts) -> Markup {
     let arms = run.result.arms.iter().zip(&run.arms).enumerate();
@@ -62,44 +62,53 @@ fn as_tables(view: &ArmView) -> Markup {
     });
     let moments: Vec<_> = moments.collect();
     html! {
-        details {
+        details.instead open {
             summary { "What happened, as a table" }
             (table(&["After", "What"], &moments))
             @if view.left_out > 0 { p.note { "and " (view.left_out) " more; they stand in events.jsonl" } }
         }
-        details {
+        details.instead.slices open {
             summary { "The time line as a table" }
             (slices(view))
         }
     }
 }
 
-/// The greatest figures of each twentieth.
+/// The greatest figures of each twentieth, lane by lane.
 fn slices(view: &ArmView) -> Markup {
-    let writers: Vec<_> = view.latencies.iter().take(COLUMNS).collect();
-    let mut head = vec!["From", "Held at once", "Longest wait"];
-    let names: Vec<String> = writers.iter().map(|(name, _)| format!("{name}: longest")).collect();
-    head.extend(names.iter().map(String::as_str));
-    let pieces = view.axis.pieces();
-    let wide = pieces.div_ceil(SLICES).max(1);
-    let time = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), in_seconds);
-    let rows = (0..pieces).step_by(wide).map(|from| {
-        let at = view.axis.length() / super::super::float(whole(pieces)) * super::super::float(whole(from));
-        let mut row = vec![
-            html! { (in_seconds(at)) },
-            html! { (view.holds.depth.most_between(from, from + wide).unwrap_or(0.0)) },
-            html! { (time(view.holds.wait.most_between(from, from + wide))) },
-        ];
-        row.extend(writers.iter().map(|(_, figures)| html! { (time(figures.most_between(from, from + wide))) }));
-        row
+    let many = |lane: &Lane| lane.series.len() > 1;
+    let columns = view.lanes.iter().flat_map(|lane| lane.series.iter().map(move |series| (lane, series)));
+    let columns: Vec<_> = columns.filter(|(_, series)| series.style != Style::Dashes).take(COLUMNS).collect();
+    let title = |(lane, series): &(&Lane, &Series)| match many(lane) {
+        true => format!("{}: {}", lane.title, series.label),
+        false => lane.title.clone(),
+    };
+    let titles: Vec<String> = columns.iter().map(title).collect();
+    let head: Vec<&str> = std::iter::once("From").chain(titles.iter().map(String::as_str)).collect();
+    let wide = view.axis.length() / f64::from(SLICES);
+    let rows = (0..SLICES).map(|slice| {
+        let (from, to) = (f64::from(slice) * wide, f64::from(slice + 1) * wide);
+        let most = |series: &Series| {
+            let within = series.x.iter().zip(&series.y).filter(|(x, _)| **x >= from && **x < to);
+            within.map(|(_, y)| *y).reduce(f64::max)
+        };
+        let cell = |(lane, series): &(&Lane, &Series)| {
+            let text = most(series).map_or_else(|| "-".to_owned(), |figure| in_unit(lane.unit, figure));
+            html! { (text) }
+        };
+        std::iter::once(html! { (in_unit(Unit::Seconds, from)) }).chain(columns.iter().map(cell)).collect()
     });
     table(&head, &rows.collect::<Vec<_>>())
 }
 
-fn whole(n: usize) -> u64 {
-    u64::try_from(n).unwrap_or(u64::MAX)
-}
-
-fn in_seconds(seconds: f64) -> String {
-    text::time(std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default())
+/// A lane's figure with its unit.
+fn in_unit(unit: Unit, figure: f64) -> String {
+    match unit {
+        Unit::Seconds if figure == 0.0 => "0 s".to_owned(),
+        Unit::Seconds => text::time(std::time::Duration::try_from_secs_f64(figure).unwrap_or_default()),
+        Unit::Count => grouped((figure * 10.0).round() / 10.0),
+        Unit::PerSecond => format!("{}/s", grouped((figure * 10.0).round() / 10.0)),
+        Unit::Percent => format!("{figure:.0}\u{a0}%"),
+        Unit::Bytes => text::size(crate::report::whole(figure)),
+    }
 }
