@@ -3,7 +3,7 @@
 //! Must not know: where observations go. Invariant: the kernel's files are read by a thread of its own, so that a read that
 //! hangs is told and does not stop the observer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use super::kernel_files;
 use super::observation::{Observation, micros};
 use super::pile_up::{PileUpLimits, PileUps};
 use super::procfs::{WaitingTask, Who, waiting};
+use crate::sys::process::{TaskStat, processes};
 use crate::time::Clock;
 
 /// Whose tasks an observer looks at.
@@ -24,6 +25,8 @@ pub enum ObservedTasks {
     All,
     /// Those of some processes.
     Pids(Vec<u32>),
+    /// Those of a process and of all that it has started, and the kernel's own, which write back for them.
+    Family(u32),
     /// Those of a control group's directory and the groups below it.
     Cgroup(PathBuf),
 }
@@ -141,6 +144,7 @@ fn look(observed: &ObservedTasks) -> Look {
     let (pids, cgroup) = match observed {
         ObservedTasks::All => (None, None),
         ObservedTasks::Pids(pids) => (Some(pids.clone()), None),
+        ObservedTasks::Family(pid) => (Some(family_of(*pid, &processes())), None),
         ObservedTasks::Cgroup(cgroup) => (Some(processes_of(cgroup)), Some(cgroup.as_path())),
     };
     let tasks = match pids {
@@ -150,6 +154,19 @@ fn look(observed: &ObservedTasks) -> Look {
     };
     let others = [kernel_files::pressure(cgroup), kernel_files::dirty()].into_iter().flatten().collect();
     Look { tasks, fuse, others }
+}
+
+/// A process, those that it has started and those that they have, and the kernel's threads.
+fn family_of(pid: u32, all: &[TaskStat]) -> Vec<u32> {
+    let parents: HashMap<i32, i32> = all.iter().map(|process| (process.pid, process.parent)).collect();
+    let root = i32::try_from(pid).unwrap_or(0);
+    let is_below = |process: &TaskStat| {
+        // As deep as there are processes: numbers may be used again while they are read.
+        let mut above = std::iter::successors(Some(process.pid), |pid| parents.get(pid).copied()).take(all.len() + 1);
+        above.any(|pid| pid == root)
+    };
+    let family = all.iter().filter(|process| process.is_kernel_thread() || is_below(process));
+    family.filter_map(|process| u32::try_from(process.pid).ok()).collect()
 }
 
 /// The processes of a control group and of the groups below it.
@@ -173,6 +190,24 @@ mod tests {
         fs::write(dir.path().join("cgroup.procs"), "12\n3\n").unwrap();
         fs::write(dir.path().join("below/cgroup.procs"), "40\n").unwrap();
         assert_eq!(processes_of(dir.path()), [12, 3, 40]);
+    }
+
+    #[test]
+    fn a_family_is_a_process_with_all_below_it_and_the_kernels_threads() {
+        let stat = |pid: i32, parent: i32, flags: u64| TaskStat { pid, state: b'S', parent, flags, start: 0 };
+        let kernel_thread = 0x0020_0000;
+        let all = [
+            stat(1, 0, 0),
+            stat(2, 0, kernel_thread),
+            stat(9, 2, kernel_thread),
+            stat(20, 1, 0),
+            stat(21, 20, 0),
+            stat(22, 21, 0),
+            stat(30, 1, 0),
+            stat(40, 41, 0),
+            stat(41, 40, 0),
+        ];
+        assert_eq!(family_of(20, &all), [2, 9, 20, 21, 22]);
     }
 
     #[test]

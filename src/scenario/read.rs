@@ -207,7 +207,7 @@ fn is_name(name: &str) -> bool {
 }
 
 fn check_names(spec: &Spec) -> Result<(), String> {
-    let reserved = ["volume", "pool", "kernel", "tasks"];
+    let reserved = ["volume", "pool", "kernel", "tasks", "observer"];
     let mut seen = BTreeSet::new();
     let workload = spec.workload.iter().map(|work| ("workload", &work.name));
     for (place, name) in workload.chain(spec.probes.iter().map(|probe| ("probes", &probe.name))) {

@@ -325,7 +325,7 @@ pub struct TaskProbe {
 impl Spec {
     /// The names that figures may begin with.
     pub fn figure_names(&self) -> BTreeSet<&str> {
-        let own = ["volume", "pool", "kernel", "tasks"];
+        let own = ["volume", "pool", "kernel", "tasks", "observer"];
         let workload = self.workload.iter().map(|work| work.name.as_str());
         own.into_iter().chain(workload).chain(self.probes.iter().map(|probe| probe.name.as_str())).collect()
     }

@@ -89,7 +89,54 @@ pub enum HarnessEventBody {
         /// What the writers felt: the longest acknowledgement latency of each while it was in force, microseconds.
         felt_us: BTreeMap<String, u64>,
     },
-    /// The harness's own loop was not scheduled in time: what was measured then may be disturbed.
+    /// The observer's look, once a second: tasks of the run's processes and of the kernel that wait for storage.
+    Tasks {
+        /// All of them.
+        waiting: u64,
+        /// By what they wait for.
+        by_resource: BTreeMap<String, u64>,
+    },
+    /// Several tasks have begun to wait for one resource.
+    PileUp {
+        /// How many.
+        tasks: u64,
+        /// The resource in words.
+        resource: String,
+        /// The one that has waited longest.
+        oldest: PileUpWaiter,
+        /// When it was first seen to wait, microseconds since the run's start.
+        since_us: u64,
+    },
+    /// They do not wait for it any more.
+    PileUpEnded {
+        /// The most tasks that one look saw.
+        most: u64,
+        /// The resource in words.
+        resource: String,
+        /// When its oldest waiter was first seen, microseconds since the run's start.
+        since_us: u64,
+    },
+    /// Time that tasks of this machine lost for I/O since boot (PSI), where the kernel tells.
+    Pressure {
+        /// At least one task waited, microseconds.
+        some_us: u64,
+        /// All tasks waited, microseconds.
+        full_us: u64,
+    },
+    /// Pages of files of this machine that are not on storage yet.
+    Dirty {
+        /// Not being written yet.
+        dirty_kib: u64,
+        /// Being written.
+        writeback_kib: u64,
+    },
+    /// FUSE connections of this machine with requests that their server has not answered.
+    FuseWaiting {
+        /// Requests by the connection's number.
+        connections: BTreeMap<u32, u64>,
+    },
+    /// The harness's own loop was not scheduled in time, or a look at the kernel's files takes long: what was measured then may be
+    /// disturbed.
     HarnessLate {
         /// By how much, microseconds.
         late_us: u64,
@@ -106,6 +153,21 @@ pub enum HarnessEventBody {
         /// One sentence: why.
         summary: String,
     },
+}
+
+/// The waiter of a pile-up that has waited longest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PileUpWaiter {
+    /// Its process.
+    pub pid: u32,
+    /// The thread.
+    pub tid: u32,
+    /// The thread's command name.
+    pub comm: String,
+    /// How long it has been seen to wait, microseconds.
+    pub for_us: u64,
+    /// Functions on its kernel stack, the innermost first; empty without root.
+    pub stack: Vec<String>,
 }
 
 /// A line of the run's events that the harness tells.

@@ -221,6 +221,46 @@ fn an_expectation_that_fails_fails_the_run_and_a_stop_condition_aborts_it() {
     place.assert_clean("all");
 }
 
+/// Four processes whose first writes wait for one lane.
+const QUEUE: &str = "\
+apiVersion: stunfs/v1alpha1
+kind: Scenario
+metadata: {name: queue, description: four first writes on one lane}
+spec:
+  duration: 12s
+  storage: {kind: directory, first-write: 2s, lanes: 1, grain: 4KiB}
+  arms: {thin: {}}
+  workload:
+    - {name: four, run: [sh, -c, 'for n in 1 2 3 4; do head -c 4096 /dev/zero >{}/$n & done; wait']}
+  expect:
+    - {metric: observer.pile_ups, atLeast: 1}
+    - {metric: observer.tasks_waiting.max, atLeast: 3}
+    - {metric: 'observer.waiting.FUSE reply.max', atLeast: 3}
+    - {metric: four.exit, equals: 0}
+";
+
+#[test]
+fn a_pile_up_is_seen_told_and_drawn() {
+    if !can_mount() || !rustix::process::geteuid().is_root() {
+        eprintln!("left out: kernel stacks need root");
+        return;
+    }
+    let place = Place::new();
+    let output = place.run_text(QUEUE, &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let folder = place.path().join("out/queue");
+    assert_folder(&folder);
+    let events = std::fs::read_to_string(folder.join("events.jsonl")).unwrap();
+    let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let ours = |event: &Value| event["event"] == "pile-up" && event["resource"] == "FUSE reply";
+    let pile_up = events.into_iter().find(ours).unwrap();
+    assert!(pile_up["arm"] == "thin" && pile_up["tasks"].as_u64() >= Some(2), "{pile_up}");
+    assert_eq!(pile_up["oldest"]["comm"], "head", "{pile_up}");
+    let page = std::fs::read_to_string(folder.join("report.html")).unwrap();
+    assert!(page.contains("wait for FUSE reply"), "the page has it, too");
+    place.assert_clean("queue");
+}
+
 #[test]
 fn runs_are_repeated_with_the_next_seed() {
     if !can_mount() {

@@ -17,8 +17,10 @@ use super::command::ChildMessage;
 use super::folder::Folder;
 use super::log::{RunLog, VolumeLog};
 use super::storage::{ArmStorage, Plan};
+use super::watcher::Watcher;
 use super::{Abort, RunOptions, probes};
 use crate::control::{Client, Command as ControlCommand};
+use crate::observe::observation::Observation;
 use crate::observe::procfs::{Who, blocked};
 use crate::observe::waits::waits_for;
 use crate::scenario::conditions::{Steadiness, stop};
@@ -64,6 +66,7 @@ pub(super) enum Message {
     Child(usize, ChildMessage),
     Step(usize, Result<(), String>),
     Probe(String, Option<MetricValue>),
+    Observed(Observation),
 }
 
 /// Runs the arm to its verdict.
@@ -91,6 +94,7 @@ struct Session<'a, 'b> {
     volume_log: Option<VolumeLog>,
     cgroup: Option<Undo>,
     stop_probes: Arc<AtomicBool>,
+    watcher: Watcher,
     /// When the workload began.
     begin: SimTime,
     last_tick: SimTime,
@@ -135,6 +139,7 @@ impl<'a, 'b> Session<'a, 'b> {
             volume_log: None,
             cgroup: None,
             stop_probes: Arc::new(AtomicBool::new(false)),
+            watcher: Watcher::default(),
             begin: now,
             last_tick: now,
         }
@@ -237,6 +242,9 @@ impl<'a, 'b> Session<'a, 'b> {
         self.look_once(When::Start, &path);
         self.watch(&path);
         self.begin = self.now();
+        if let Err(error) = self.watcher.start(self.begin.as_micros(), self.send.clone()) {
+            self.error(format!("the observer cannot be started: {error}"));
+        }
         self.last_tick = self.begin;
         self.result.began_us = self.begin.as_micros();
         let end = self.begin + self.spec.duration.0;
@@ -327,6 +335,10 @@ impl<'a, 'b> Session<'a, 'b> {
             Message::Child(index, message) => self.take_from_worker(index, message),
             Message::Step(index, outcome) => self.step_done(index, outcome),
             Message::Probe(name, value) => self.take_probe(&name, value),
+            Message::Observed(what) => {
+                let told = self.watcher.take(what);
+                self.tell(told);
+            }
         }
     }
 
@@ -405,6 +417,7 @@ impl<'a, 'b> Session<'a, 'b> {
     /// Brings figures up to date that come from the volume's events.
     fn measure(&mut self) {
         self.evidence.put_into(&mut self.figures);
+        self.watcher.put_into(&mut self.figures);
         for probe in &self.spec.probes {
             let Some(kernel) = probe.kernel else { continue };
             let figure = match kernel {
@@ -426,6 +439,7 @@ impl<'a, 'b> Session<'a, 'b> {
             if self.circumstances.aborted.is_none() {
                 self.look_once(When::End, &storage.path.clone());
             }
+            self.watcher.stop();
             let down = storage.down(&self.options.run.program);
             self.read_last_events();
             down.err().into_iter().for_each(|error| self.error(error.to_string()));

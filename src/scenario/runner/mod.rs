@@ -11,6 +11,7 @@ mod http;
 mod log;
 mod probes;
 mod storage;
+mod watcher;
 
 use std::io;
 use std::path::{Path, PathBuf};
