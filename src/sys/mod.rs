@@ -4,8 +4,8 @@
 //! |---|---|
 //! | [`mountinfo`] | `/proc/self/mountinfo` |
 //! | [`process`] | `/proc/PID/stat`, `status`, `comm`, `wchan`, the lists of processes and threads |
-//! | [`credentials`] | `/proc/TID/status`, `ns/user`, `uid_map`, `gid_map`: user, groups, capabilities |
-//! | [`system_call`] | `/proc/TID/syscall` |
+//! | `credentials` | `/proc/TID/status`, `ns/user`, `uid_map`, `gid_map`: user, groups, capabilities |
+//! | `system_call` | `/proc/TID/syscall` |
 //! | [`cgroup`] | the hierarchies of control groups, v1 and v2, and `/proc/PID/cgroup` |
 //! | [`sysctl`] | kernel settings below `/proc/sys` |
 //! | [`pm_qos`] | `/dev/cpu_dma_latency` |

@@ -1,6 +1,6 @@
 //! A thread that sleeps until another thread or the kernel wakes it, without a timer.
 //!
-//! Must not know: why. Invariant: a [`Wakeup::wake`] before [`Wakeup::sleep`] is not lost.
+//! Must not know: why. Invariant: a `Wakeup::wake` before `Wakeup::sleep` is not lost.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
