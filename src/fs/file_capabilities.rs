@@ -1,9 +1,9 @@
 //! A file's capabilities while changed pages of it are written back.
 //!
-//! Whoever writes a file takes its capabilities. Pages that the kernel writes back are no such write: they were changed through a
-//! mapping, which leaves them, or by a `write(2)` that took them before others were set. But the backing sees a write.
+//! A write removes a file's capabilities. Write-back is no such write: a process has changed the pages through a mapping, which leaves
+//! the capabilities in place, or by a `write(2)`, which removed them before another process set new ones. But the backing sees a write.
 //!
-//! Must not know: callers. Invariant: what was removed by somebody else meanwhile does not come back.
+//! Must not know: callers. Invariant: capabilities that another process removes meanwhile do not come back.
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -45,7 +45,7 @@ impl FileCapabilities {
         }
         let (object, name) = (Object::opened(Arc::clone(file)), OsStr::new(FILE_CAPABILITIES));
         let before = self.removals.load(Ordering::SeqCst);
-        // Noted first: whoever sets them meanwhile takes it back.
+        // Noted before the look: a process that sets them meanwhile clears it again.
         self.absent.store(true, Ordering::SeqCst);
         let mut value = [0; LONGEST];
         let Ok(length) = object.get_xattr(name, &mut value) else { return write() };

@@ -181,14 +181,17 @@ impl FileSystem {
     ) {
         let Some(file) = self.files.get(fh) else { return reply(Err(FsError::UnknownHandle)) };
         let how = WriteHow { direct, kind };
-        if matches!(self.learn_at_once(&file), Ok(true)) {
-            return self.write_learned(c, file, offset, data, how, reply);
-        }
-        let (known, data) = (Arc::clone(&file), data.to_vec());
-        self.when_learned(&known, move |fs, known| match known {
-            Ok(()) => fs.write_learned(c, file, offset, &data, how, reply),
+        match self.learn_at_once(&file) {
+            Ok(true) => self.write_learned(c, file, offset, data, how, reply),
             Err(error) => reply(Err(error)),
-        });
+            Ok(false) => {
+                let (known, data) = (Arc::clone(&file), data.to_vec());
+                self.learn_later(&known, move |fs, known| match known {
+                    Ok(()) => fs.write_learned(c, file, offset, &data, how, reply),
+                    Err(error) => reply(Err(error)),
+                });
+            }
+        }
     }
 
     fn write_learned(

@@ -1,6 +1,6 @@
 //! Nodes that the kernel has forgotten, for those who still have a handle of them: an NFS server, `open_by_handle_at(2)`.
 //!
-//! Must not know: operations. Invariant: only what was looked up through the mount is here, so no handle leads out of it.
+//! Must not know: operations. Invariant: only what was looked up through the mount is here.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -8,8 +8,7 @@ use parking_lot::Mutex;
 
 use crate::backing::FileHandle;
 
-/// How many are kept, those forgotten last: about 100 bytes each. Others answer `ESTALE`, as after a restart of a server that cannot
-/// keep its handles.
+/// How many are kept, those forgotten last: about 100 bytes each. Others are found by their inode numbers (ext4), or answer `ESTALE`.
 const MOST: usize = 1 << 16;
 
 /// The nodes.

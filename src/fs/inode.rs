@@ -214,7 +214,7 @@ impl Inode {
     pub(super) fn meet(&self, object: &Object) -> Option<bool> {
         let same = match &*self.place.read() {
             Place::Open(_) => return Some(false),
-            Place::Named { .. } if self.unlinked.load(Ordering::SeqCst) => false,
+            Place::Named { .. } if self.is_unlinked() => false,
             place => place.is(object),
         };
         if !same {
@@ -286,9 +286,14 @@ impl Inode {
     /// It is open once less.
     pub(super) fn closed(&self, writable: bool) {
         self.writers.fetch_sub(writable.into(), Ordering::Relaxed);
-        if self.opens.fetch_sub(1, Ordering::SeqCst) == 1 && self.unlinked.load(Ordering::SeqCst) {
+        if self.opens.fetch_sub(1, Ordering::SeqCst) == 1 && self.is_unlinked() {
             self.end_if_orphan();
         }
+    }
+
+    /// Whether it is a file whose last name was removed.
+    pub(super) fn is_unlinked(&self) -> bool {
+        self.unlinked.load(Ordering::SeqCst)
     }
 
     /// Its last name was removed. The tracker hears of it now, or when it is closed, and not only when the kernel forgets
@@ -325,7 +330,7 @@ impl Inode {
                 let gone = matches!(store.handles.as_ref()?.open(handle), Err(Errno::STALE));
                 gone.then_some(*data_bytes)
             }
-            Place::Named { data_bytes, .. } => self.unlinked.load(Ordering::SeqCst).then_some(*data_bytes),
+            Place::Named { data_bytes, .. } => self.is_unlinked().then_some(*data_bytes),
         }
     }
 }

@@ -208,10 +208,16 @@ impl FileSystem {
         if number < self.first_reserved { Ok(fd) } else { Err(Errno::MFILE) }
     }
 
-    /// Tells the kernel of an object: one look-up.
+    /// Tells the kernel of an object that has a name: one look-up.
     fn enter(&self, parent: &Arc<Inode>, name: &OsStr, object: Object, stat: &Stat) -> (Arc<Inode>, Entry) {
-        let inode = meet(&self.store, object, stat);
+        let (inode, entry) = self.introduce(object, stat);
         inode.set_name(parent, name);
+        (inode, entry)
+    }
+
+    /// Tells the kernel of an object: one look-up.
+    fn introduce(&self, object: Object, stat: &Stat) -> (Arc<Inode>, Entry) {
+        let inode = meet(&self.store, object, stat);
         let entry = Entry { attr: attr(&inode, stat), generation: inode.generation };
         (inode, entry)
     }

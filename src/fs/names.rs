@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::inode::{Inode, SET_ID};
 use super::table::ROOT;
 use super::types::FileKind;
-use super::{Caller, Entry, FileSystem, FsResult, On, attr, key_of, meet};
+use super::{Caller, Entry, FileSystem, FsResult, On, key_of, meet};
 use crate::backing::{self, Object, Stat, masked_by_thread};
 use crate::model::FileKey;
 use crate::telemetry::event::OpKind;
@@ -103,6 +103,7 @@ impl FileSystem {
     pub fn forget(&self, node: u64, count: u64) {
         if let Some(inode) = self.store.table.forget(node, count)
             && self.store.has_handle(inode.key)
+            && !inode.is_unlinked()
             && let Some(handle) = inode.handle()
         {
             self.store.forgotten.keep(node, handle);
@@ -272,15 +273,13 @@ impl FileSystem {
         if !self.is_inside(&above, &stat) {
             return self.known(&self.root);
         }
-        let inode = meet(&self.store, above, &stat);
-        Ok(Entry { attr: attr(&inode, &stat), generation: inode.generation })
+        Ok(self.introduce(above, &stat).1)
     }
 
     fn known(&self, inode: &Arc<Inode>) -> FsResult<Entry> {
         let object = self.object(inode)?;
         let stat = object.stat()?;
-        let inode = meet(&self.store, object, &stat);
-        Ok(Entry { attr: attr(&inode, &stat), generation: inode.generation })
+        Ok(self.introduce(object, &stat).1)
     }
 
     /// What is called `name` in `dir`, if the kernel knows it.

@@ -63,7 +63,7 @@ impl Place {
     /// The data that it had when it was last looked at.
     pub(super) fn last_data_bytes(&self) -> u64 {
         match self {
-            Self::Open(object) => object.stat().map_or(0, |stat| super::provisioning_tracker::data_bytes(&stat)),
+            Self::Open(object) => object.stat().map_or(0, |stat| data_bytes(&stat)),
             Self::Handle { data_bytes, .. } | Self::Named { data_bytes, .. } => *data_bytes,
         }
     }

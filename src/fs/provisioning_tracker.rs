@@ -74,10 +74,14 @@ impl FileSystem {
         let _one_at_a_time = inode.learning.lock();
         if !inode.learned.load(Ordering::Acquire) {
             let data = self.extents(inode, open)?;
-            self.tracker().learn(inode.key, self.identity(inode, None), &data);
-            inode.note_learned();
+            self.tell_learned(inode, &data);
         }
         Ok(())
+    }
+
+    fn tell_learned(&self, inode: &Arc<Inode>, data: &[ByteRange]) {
+        self.tracker().learn(inode.key, self.identity(inode, None), data);
+        inode.note_learned();
     }
 
     /// As [`FileSystem::learn`], for a thread that answers requests; `false`: that takes long, a worker should do it.
@@ -89,8 +93,7 @@ impl FileSystem {
         let Some(_one_at_a_time) = inode.learning.try_lock() else { return Ok(false) };
         let Some(data) = data_extents_up_to(&file.fd, FEW_EXTENTS)? else { return Ok(false) };
         if !inode.learned.load(Ordering::Acquire) {
-            self.tracker().learn(inode.key, self.identity(inode, None), &data);
-            inode.note_learned();
+            self.tell_learned(inode, &data);
         }
         Ok(true)
     }
@@ -104,14 +107,21 @@ impl FileSystem {
         match self.learn_at_once(file) {
             Ok(true) => then(self, Ok(())),
             Err(error) => then(self, Err(error)),
-            Ok(false) => {
-                let (fs, file) = (Arc::clone(self), Arc::clone(file));
-                self.engine.prepare(move || {
-                    let known = fs.learn(&file.inode, Some(file.fd.as_fd()));
-                    then(&fs, known);
-                });
-            }
+            Ok(false) => self.learn_later(file, then),
         }
+    }
+
+    /// Has a worker look through the file, and calls `then`.
+    pub(super) fn learn_later(
+        self: &Arc<Self>,
+        file: &Arc<OpenFile>,
+        then: impl FnOnce(&Arc<Self>, FsResult<()>) + Send + 'static,
+    ) {
+        let (fs, file) = (Arc::clone(self), Arc::clone(file));
+        self.engine.prepare(move || {
+            let known = fs.learn(&file.inode, Some(file.fd.as_fd()));
+            then(&fs, known);
+        });
     }
 
     /// A file was just made under `name` in `parent`.
