@@ -9,10 +9,11 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
-use stunfs::internal::observe::observation::{Observation, OldestWaiter};
+use stunfs::internal::observe::observation::Observation;
 use stunfs::internal::observe::observer::{ObserveOptions, ObservedTasks, Observer};
 use stunfs::internal::observe::pile_up::PileUpLimits;
 use stunfs::internal::observe::waits::waits_in;
+use stunfs::internal::telemetry::event::PileUpWaiter;
 use stunfs::internal::time::Deadline;
 use stunfs::internal::units::parse_duration;
 
@@ -57,7 +58,7 @@ struct Line<'a> {
 struct Summary {
     looks: u64,
     pile_ups: u64,
-    most: usize,
+    most: u64,
     late: u64,
 }
 
@@ -149,7 +150,7 @@ fn text_line(at: Duration, what: &Observation) -> String {
     }
 }
 
-fn oldest_text(oldest: &OldestWaiter) -> String {
+fn oldest_text(oldest: &PileUpWaiter) -> String {
     let waited = Duration::from_micros(oldest.for_us).as_secs_f64();
     let place = waits_in(&oldest.stack).map(|name| format!(" in {name}")).unwrap_or_default();
     format!("{} ({}), {waited:.1} s{place}", oldest.comm, oldest.tid)
@@ -183,7 +184,7 @@ mod tests {
     #[test]
     fn a_pile_up_is_one_readable_line_and_other_figures_are_none() {
         let stack = ["schedule", "down", "xfs_buf_lock"].map(str::to_owned).to_vec();
-        let oldest = OldestWaiter { pid: 7, tid: 8, comm: "fluentd".to_owned(), for_us: 4_000_000, stack };
+        let oldest = PileUpWaiter { pid: 7, tid: 8, comm: "fluentd".to_owned(), for_us: 4_000_000, stack };
         let pile_up = Observation::PileUp { tasks: 3, resource: "XFS buffer lock".to_owned(), oldest, since_us: 1 };
         let expected = "     5.0 s  pile-up: 3 tasks wait for: XFS buffer lock; the oldest is fluentd (8), 4.0 s in xfs_buf_lock\n";
         assert_eq!(text_line(Duration::from_secs(5), &pile_up), expected);

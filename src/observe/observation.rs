@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::pile_up::{PileUpChange, Waiter};
+use crate::telemetry::event::PileUpWaiter;
 
 /// One thing that an observer saw.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -16,25 +17,25 @@ pub enum Observation {
     /// How many tasks wait, at each look.
     Tasks {
         /// All of them.
-        waiting: usize,
+        waiting: u64,
         /// By what they wait for.
-        by_resource: BTreeMap<String, usize>,
+        by_resource: BTreeMap<String, u64>,
     },
     /// Several tasks have begun to wait for one resource.
     PileUp {
         /// How many.
-        tasks: usize,
+        tasks: u64,
         /// The resource in words.
         resource: String,
         /// The one that has waited longest.
-        oldest: OldestWaiter,
+        oldest: PileUpWaiter,
         /// When it was first seen.
         since_us: u64,
     },
     /// They do not wait for it any more.
     PileUpEnded {
         /// The most tasks that one look saw.
-        most: usize,
+        most: u64,
         /// The resource in words.
         resource: String,
         /// When its oldest waiter was first seen.
@@ -66,28 +67,13 @@ pub enum Observation {
     },
 }
 
-/// The waiter of a pile-up that has waited longest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct OldestWaiter {
-    /// Its process.
-    pub pid: u32,
-    /// The thread.
-    pub tid: u32,
-    /// The thread's command name.
-    pub comm: String,
-    /// How long it has been seen to wait.
-    pub for_us: u64,
-    /// Functions on its kernel stack, the innermost first; empty without root.
-    pub stack: Vec<String>,
-}
-
 impl Observation {
     /// A change that a look at time `now` found.
     pub fn of_change(change: PileUpChange, now: Duration) -> Self {
         match change {
             PileUpChange::Began { resource, tasks, oldest } => {
                 let since_us = micros(oldest.since);
-                Self::PileUp { tasks, resource, oldest: OldestWaiter::new(oldest, now), since_us }
+                Self::PileUp { tasks, resource, oldest: as_told(oldest, now), since_us }
             }
             PileUpChange::Ended { resource, most, since } => {
                 Self::PileUpEnded { most, resource, since_us: micros(since) }
@@ -96,12 +82,10 @@ impl Observation {
     }
 }
 
-impl OldestWaiter {
-    fn new(waiter: Waiter, now: Duration) -> Self {
-        let task = waiter.task;
-        let for_us = micros(now.saturating_sub(waiter.since));
-        Self { pid: task.pid, tid: task.tid, comm: task.comm, for_us, stack: task.frames }
-    }
+fn as_told(waiter: Waiter, now: Duration) -> PileUpWaiter {
+    let task = waiter.task;
+    let for_us = micros(now.saturating_sub(waiter.since));
+    PileUpWaiter { pid: task.pid, tid: task.tid, comm: task.comm, for_us, stack: task.frames }
 }
 
 /// Whole microseconds.

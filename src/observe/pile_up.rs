@@ -12,7 +12,7 @@ use super::procfs::WaitingTask;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PileUpLimits {
     /// Tasks that wait for the same thing.
-    pub tasks: usize,
+    pub tasks: u64,
     /// How long the oldest has waited.
     pub wait: Duration,
 }
@@ -34,7 +34,7 @@ pub enum PileUpChange {
         /// The resource in words.
         resource: String,
         /// How many wait.
-        tasks: usize,
+        tasks: u64,
         /// The one that has waited longest.
         oldest: Waiter,
     },
@@ -43,7 +43,7 @@ pub enum PileUpChange {
         /// The resource in words.
         resource: String,
         /// The most tasks that one look saw.
-        most: usize,
+        most: u64,
         /// When its oldest waiter was first seen.
         since: Duration,
     },
@@ -51,7 +51,7 @@ pub enum PileUpChange {
 
 #[derive(Debug)]
 struct PileUp {
-    most: usize,
+    most: u64,
     since: Duration,
 }
 
@@ -90,7 +90,7 @@ impl PileUps {
     }
 
     /// How many tasks wait for each resource.
-    pub fn by_resource(&self) -> BTreeMap<String, usize> {
+    pub fn by_resource(&self) -> BTreeMap<String, u64> {
         let mut counts = BTreeMap::new();
         for waiter in self.waiters.values() {
             *counts.entry(waiter.task.resource().to_owned()).or_default() += 1;

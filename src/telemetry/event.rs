@@ -489,3 +489,18 @@ pub struct Event {
     #[serde(flatten)]
     pub body: EventBody,
 }
+
+/// The waiter of a pile-up that has waited longest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct PileUpWaiter {
+    /// Its process.
+    pub pid: u32,
+    /// The thread.
+    pub tid: u32,
+    /// The thread's command name.
+    pub comm: String,
+    /// How long it has been seen to wait, microseconds.
+    pub for_us: u64,
+    /// Functions on its kernel stack, the innermost first; empty without root.
+    pub stack: Vec<String>,
+}

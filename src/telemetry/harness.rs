@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::event::SCHEMA_VERSION;
+use super::event::{PileUpWaiter, SCHEMA_VERSION};
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -153,21 +153,6 @@ pub enum HarnessEventBody {
         /// One sentence: why.
         summary: String,
     },
-}
-
-/// The waiter of a pile-up that has waited longest.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct PileUpWaiter {
-    /// Its process.
-    pub pid: u32,
-    /// The thread.
-    pub tid: u32,
-    /// The thread's command name.
-    pub comm: String,
-    /// How long it has been seen to wait, microseconds.
-    pub for_us: u64,
-    /// Functions on its kernel stack, the innermost first; empty without root.
-    pub stack: Vec<String>,
 }
 
 /// A line of the run's events that the harness tells.

@@ -15,7 +15,7 @@ use crate::observe::observer::{ObserveOptions, ObservedTasks, Observer};
 use crate::observe::pile_up::PileUpLimits;
 use crate::scenario::MetricValue;
 use crate::scenario::figures::Figures;
-use crate::telemetry::harness::{HarnessEventBody, PileUpWaiter};
+use crate::telemetry::harness::HarnessEventBody;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// A look that takes longer is told.
@@ -60,31 +60,22 @@ impl Watcher {
     pub(super) fn take(&mut self, what: Observation) -> HarnessEventBody {
         match what {
             Observation::Tasks { waiting, by_resource } => {
-                let by_resource: BTreeMap<_, _> =
-                    by_resource.into_iter().map(|(resource, tasks)| (resource, number(tasks))).collect();
-                self.waiting = number(waiting);
-                self.most_waiting = self.most_waiting.max(self.waiting);
+                self.waiting = waiting;
+                self.most_waiting = self.most_waiting.max(waiting);
                 for (resource, &tasks) in &by_resource {
                     let most = self.most_by_resource.entry(resource.clone()).or_default();
                     *most = tasks.max(*most);
                 }
-                HarnessEventBody::Tasks { waiting: self.waiting, by_resource }
+                HarnessEventBody::Tasks { waiting, by_resource }
             }
             Observation::PileUp { tasks, resource, oldest, since_us } => {
                 self.pile_ups += 1;
-                self.largest_pile_up = self.largest_pile_up.max(number(tasks));
-                let oldest = PileUpWaiter {
-                    pid: oldest.pid,
-                    tid: oldest.tid,
-                    comm: oldest.comm,
-                    for_us: oldest.for_us,
-                    stack: oldest.stack,
-                };
-                HarnessEventBody::PileUp { tasks: number(tasks), resource, oldest, since_us: self.run_us(since_us) }
+                self.largest_pile_up = self.largest_pile_up.max(tasks);
+                HarnessEventBody::PileUp { tasks, resource, oldest, since_us: self.run_us(since_us) }
             }
             Observation::PileUpEnded { most, resource, since_us } => {
-                self.largest_pile_up = self.largest_pile_up.max(number(most));
-                HarnessEventBody::PileUpEnded { most: number(most), resource, since_us: self.run_us(since_us) }
+                self.largest_pile_up = self.largest_pile_up.max(most);
+                HarnessEventBody::PileUpEnded { most, resource, since_us: self.run_us(since_us) }
             }
             Observation::Pressure { some_us, full_us } => HarnessEventBody::Pressure { some_us, full_us },
             Observation::Dirty { dirty_kib, writeback_kib } => HarnessEventBody::Dirty { dirty_kib, writeback_kib },
@@ -114,21 +105,17 @@ impl Watcher {
     }
 }
 
-fn number(count: usize) -> u64 {
-    u64::try_from(count).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::observation::OldestWaiter;
+    use crate::telemetry::event::PileUpWaiter;
 
     #[test]
     fn what_is_seen_becomes_an_event_and_figures() {
         let (mut watcher, mut figures) = (Watcher { origin_us: 5_000_000, ..Watcher::default() }, Figures::default());
         let by_resource = [("XFS buffer lock".to_owned(), 7), ("FUSE reply".to_owned(), 1)].into_iter().collect();
         watcher.take(Observation::Tasks { waiting: 8, by_resource });
-        let oldest = OldestWaiter { pid: 1, tid: 2, comm: "a".into(), for_us: 9, stack: Vec::new() };
+        let oldest = PileUpWaiter { pid: 1, tid: 2, comm: "a".into(), for_us: 9, stack: Vec::new() };
         let resource = "XFS buffer lock".to_owned();
         let told = watcher.take(Observation::PileUp { tasks: 7, resource, oldest, since_us: 1_000_000 });
         assert!(matches!(told, HarnessEventBody::PileUp { tasks: 7, since_us: 6_000_000, .. }), "{told:?}");
