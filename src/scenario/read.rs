@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use serde_norway::Value;
 
 use super::metric::Bounds;
-use super::spec::{Action, Scenario, Spec, Storage};
+use super::spec::{Action, OWN_FIGURES, Scenario, Spec, Storage};
 use crate::settings::{Env, Settings, SettingsError, nearest};
 
 /// Why a text is no scenario.
@@ -207,14 +207,13 @@ fn is_name(name: &str) -> bool {
 }
 
 fn check_names(spec: &Spec) -> Result<(), String> {
-    let reserved = ["volume", "pool", "kernel", "tasks", "observer"];
     let mut seen = BTreeSet::new();
     let workload = spec.workload.iter().map(|work| ("workload", &work.name));
     for (place, name) in workload.chain(spec.probes.iter().map(|probe| ("probes", &probe.name))) {
         if !is_name(name) {
             return Err(format!("spec.{place}: '{name}' is no name; write lower-case letters, digits and hyphens"));
         }
-        if reserved.contains(&name.as_str()) {
+        if OWN_FIGURES.contains(&name.as_str()) {
             return Err(format!(
                 "spec.{place}: the name '{name}' is taken by figures of the run itself; choose another"
             ));

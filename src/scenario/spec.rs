@@ -322,12 +322,14 @@ pub struct TaskProbe {
     pub comm: Option<String>,
 }
 
+/// Names of figures that are the run's own, and no writer's or probe's.
+pub(super) const OWN_FIGURES: [&str; 5] = ["volume", "pool", "kernel", "tasks", "observer"];
+
 impl Spec {
     /// The names that figures may begin with.
     pub fn figure_names(&self) -> BTreeSet<&str> {
-        let own = ["volume", "pool", "kernel", "tasks", "observer"];
         let workload = self.workload.iter().map(|work| work.name.as_str());
-        own.into_iter().chain(workload).chain(self.probes.iter().map(|probe| probe.name.as_str())).collect()
+        OWN_FIGURES.into_iter().chain(workload).chain(self.probes.iter().map(|probe| probe.name.as_str())).collect()
     }
 }
 
