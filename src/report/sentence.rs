@@ -1,4 +1,4 @@
-//! The verdict in one sentence, for somebody who has never heard of grains and holds.
+//! The verdict in one sentence, for a reader who has never heard of grains and holds.
 //!
 //! Must not know: HTML. Invariant: it says nothing that was not measured.
 
@@ -63,8 +63,8 @@ pub(super) fn in_words(metric: &str) -> String {
 }
 
 fn expectations(result: &RunResult) -> Option<String> {
-    let all = || result.arms.iter().flat_map(|arm| &arm.expectations);
-    match (all().filter(|it| it.outcome == Outcome::Holds).count(), all().count()) {
+    let sum = |(held, all), (more_held, more)| (held + more_held, all + more);
+    match result.arms.iter().map(held).fold((0, 0), sum) {
         (_, 0) => None,
         (1, 1) => Some("what was expected holds".to_owned()),
         (held, expected) if held == expected => Some(format!("all {expected} expectations hold")),
@@ -82,8 +82,7 @@ fn facts(result: &RunResult) -> Vec<String> {
             let who = if other == name { String::new() } else { format!("{other} ") };
             format!("{who}on {} up to {}", arm.name, text::micros(*us))
         });
-        let place = if result.arms.len() > 1 { format!("on {}, ", first.name) } else { String::new() };
-        facts.push(std::iter::once(place + &wait).chain(others).collect::<Vec<_>>().join(", "));
+        facts.push(std::iter::once(on(result, first) + &wait).chain(others).collect::<Vec<_>>().join(", "));
     }
     facts.extend(lost(result));
     facts
