@@ -24,6 +24,7 @@ use stunfs::internal::fs::CacheMode;
 use stunfs::internal::time::Deadline;
 
 use crate::common::user;
+use crate::support::volume_and_plain;
 use ops::{Op, op};
 use world::World;
 
@@ -41,11 +42,7 @@ struct Pair {
 
 impl Pair {
     fn new(cache: CacheMode) -> Self {
-        let volume = Volume::builder().cache(cache).configure(|options| options.allow_other = true).mount().unwrap();
-        let plain = tempfile::tempdir().unwrap();
-        for root in [volume.backing(), plain.path()] {
-            fs::set_permissions(root, Permissions::from_mode(0o755)).unwrap();
-        }
+        let (volume, plain) = volume_and_plain(cache);
         Self { volume, plain, shows_holes: cache != CacheMode::Back, cases: 0 }
     }
 

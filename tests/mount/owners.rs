@@ -6,8 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use stunfs::Volume;
 use stunfs::internal::fs::CacheMode;
+
+use crate::support::volume_and_plain;
 
 /// Who runs a script: user, group, supplementary groups.
 type User = (&'static str, &'static str, &'static str);
@@ -35,11 +36,7 @@ fn same(steps: &[(Option<User>, &str)]) {
         return;
     }
     for cache in [CacheMode::Through, CacheMode::Back, CacheMode::Direct] {
-        let volume = Volume::builder().cache(cache).configure(|options| options.allow_other = true).mount().unwrap();
-        let plain = tempfile::tempdir().unwrap();
-        for root in [volume.backing(), plain.path()] {
-            fs::set_permissions(root, Permissions::from_mode(0o755)).unwrap();
-        }
+        let (volume, plain) = volume_and_plain(cache);
         let roots = [volume.path().join("w"), plain.path().join("w")];
         for root in &roots {
             fs::create_dir(root).unwrap();

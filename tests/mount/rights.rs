@@ -4,8 +4,7 @@
 #[path = "rights/side.rs"]
 mod side;
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -14,6 +13,7 @@ use stunfs::Volume;
 use stunfs::internal::fs::CacheMode;
 
 use crate::common::user;
+use crate::support::volume_and_plain;
 use side::{CAPABILITIES, NEVER, Op, Shown, Side, Start, TRUSTED, op, start};
 
 /// Cases for each cache mode; more with STUNFS_RIGHTS=N.
@@ -110,11 +110,7 @@ struct Pair {
 
 impl Pair {
     fn new(cache: CacheMode) -> Self {
-        let volume = Volume::builder().cache(cache).configure(|options| options.allow_other = true).mount().unwrap();
-        let plain = tempfile::tempdir().unwrap();
-        for root in [volume.backing(), plain.path()] {
-            fs::set_permissions(root, Permissions::from_mode(0o755)).unwrap();
-        }
+        let (volume, plain) = volume_and_plain(cache);
         Self { volume, plain, cases: 0 }
     }
 

@@ -1,8 +1,9 @@
 //! A volume of the real program, in a process of its own, that cannot wedge the test: dropped, it is ended, killed, cut
 //! off and unmounted, in that order, as far as it takes.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -11,7 +12,9 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use stunfs::Volume;
 use stunfs::internal::control::Client;
+use stunfs::internal::fs::CacheMode;
 use stunfs::internal::time::wait_until;
 
 use crate::common::{SOON, TICK, is_mounted};
@@ -256,4 +259,14 @@ pub(crate) fn this_test(name: &str, value: &Path) -> Command {
 /// What [`this_test`]'s child was told; `None` if it was started by hand.
 pub(crate) fn told() -> Option<PathBuf> {
     std::env::var_os("STUNFS_CHILD").map(PathBuf::from)
+}
+
+/// A volume that every user may use, and a plain directory on the backing's file system beside it.
+pub(crate) fn volume_and_plain(cache: CacheMode) -> (Volume, tempfile::TempDir) {
+    let volume = Volume::builder().cache(cache).configure(|options| options.allow_other = true).mount().unwrap();
+    let plain = tempfile::tempdir().unwrap();
+    for root in [volume.backing(), plain.path()] {
+        fs::set_permissions(root, Permissions::from_mode(0o755)).unwrap();
+    }
+    (volume, plain)
 }
