@@ -9,6 +9,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rustix::fs::StatVfsMountFlags;
 
 use super::control_target;
 use super::error::{ErrorKind, VolumeError};
@@ -19,8 +20,6 @@ use super::shutdown::{self, Requests, Stopper};
 use super::state::{Left, StateStore};
 use super::stun_freezer::StunFreezer;
 use super::watch::Watch;
-use rustix::fs::StatVfsMountFlags;
-
 use crate::backing;
 use crate::control::is_of_an_ending_volume;
 use crate::engine::{Engine, EngineParts, Filter, Observer};
