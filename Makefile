@@ -84,6 +84,11 @@ conformance: build ## fsx and stress-ng in every cache mode, with and without in
 xfstests: build ## xfstests' generic tests on a volume, SUITE=/path/to/a/built/checkout (as root; about an hour)
 	@tests/xfstests.sh $(SUITE)
 
+.PHONY: systemd-test
+systemd-test: build ## The units of docs/fstab.md under a systemd of their own (as root; a few seconds)
+	@scripts/need.sh systemd
+	@MAKE_TARGET=systemd-test tests/systemd.sh
+
 .PHONY: vm-test
 vm-test: build ## A guest on a thin disk under QEMU: XFS pile-up, soft lockup, NFS, and a thick control (as root; about 5 minutes)
 	@scripts/need.sh vm
@@ -95,10 +100,12 @@ vm-incident: build ## The whole incident in one guest, link by link, and the sam
 	@MAKE_TARGET=vm-incident tests/vm/incident.sh
 
 .PHONY: bench
-bench: build ## Speed, accuracy, burst, held writes, events, a page, a large backing and disks, as tables (about 25 minutes; as root, on an idle machine)
+bench: build ## Speed, real programs, a bystander, accuracy, burst, held writes, events, a page, a large backing and disks, as tables (about 25 minutes; as root, on an idle machine)
 	@scripts/need.sh bench
-	@for bench in compare accuracy burst held events report large disk; do benches/$$bench.sh; done
+	@for bench in compare programs bystander accuracy burst held events report large disk; do benches/$$bench.sh; done
 	@CACHE=back benches/compare.sh seq-write-4k
+	@KEEP_AWAKE=1 ARMS="ll stunfs" benches/compare.sh seq-write-4k direct-randread-1 direct-randwrite-1 meta
+	@CPUS=0 ARMS="ll stunfs" benches/compare.sh seq-write-4k direct-randread-1 direct-randwrite-1 meta
 
 .PHONY: pileup
 pileup: build ## The incident's lock pile-up on this kernel, XFS and ext4, thin and thick, RUNS=10 times each (about 16 minutes)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing, and only that: scripts/need.sh build|demo|test|conformance|lint|bench|vm|all ...
+# Installs what is missing, and only that: scripts/need.sh build|demo|test|conformance|lint|bench|vm|systemd|all ...
 #
 # Debian and Ubuntu, as root or with sudo. Elsewhere it says what is missing and exits 69. Running it again does nothing.
 # shellcheck source=scripts/lib.sh
@@ -14,11 +14,12 @@ wants() {
     test) echo fusermount3=fuse3 curl=curl mkfs.xfs=xfsprogs setfattr=attr setfacl=acl fio=fio jq=jq setpriv=util-linux ;;
     conformance) echo fusermount3=fuse3 stress-ng=stress-ng ;;
     lint) echo shellcheck=shellcheck ;;
-    bench) echo fusermount3=fuse3 fio=fio jq=jq curl=curl pkg-config=pkg-config mkfs.xfs=xfsprogs \
+    bench) echo fusermount3=fuse3 fio=fio sqlite3=sqlite3 jq=jq curl=curl pkg-config=pkg-config mkfs.xfs=xfsprogs \
         /usr/share/doc/libfuse3-dev/examples=libfuse3-dev ;;
     vm) echo fusermount3=fuse3 qemu-system-x86_64=qemu-system-x86 mkfs.xfs=xfsprogs jq=jq setpriv=util-linux strip=binutils xz=xz-utils ;;
-    all) wants build; wants demo; wants test; wants conformance; wants lint; wants bench; wants vm ;;
-    *) die 2 "unknown purpose $1; there are: build demo test conformance lint bench vm all" ;;
+    systemd) echo fusermount3=fuse3 systemctl=systemd ;;
+    all) wants build; wants demo; wants test; wants conformance; wants lint; wants bench; wants vm; wants systemd ;;
+    *) die 2 "unknown purpose $1; there are: build demo test conformance lint bench vm systemd all" ;;
     esac
 }
 

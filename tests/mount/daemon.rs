@@ -413,3 +413,27 @@ fn regression_systemd_is_told_once_the_volume_is_usable() {
     }
     place.assert_clean(SOON);
 }
+
+/// Prometheus' own checker found a type it does not know and metrics without help. Left out where it is not installed.
+#[test]
+fn regression_promtool_finds_the_metrics_clean() {
+    use std::io::Write;
+    need_fuse!();
+    if let Err(error) = Command::new("promtool").arg("--version").output() {
+        eprintln!("left out: promtool: {error}");
+        return;
+    }
+    let place = Place::new();
+    let _daemon = place.mount(&["--first-write", "1ms", "--pool", "1GiB"]);
+    fs::write(place.mnt().join("file"), [1; 4096]).unwrap();
+    let metrics = place.client().get("/metrics").unwrap().body;
+    let metrics = metrics.as_str().unwrap();
+    assert!(metrics.contains("stunfs_operations_total"));
+    let mut command = Command::new("promtool");
+    command.args(["check", "metrics"]).stdin(std::process::Stdio::piped());
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+}
