@@ -8,11 +8,13 @@
 # data that are still to be written, and, on an ext4 without a journal, files removed in the last minutes (each create looks
 # through their inodes: 46,000 a second become 3,000). BACKING=DIR takes a directory as it is.
 #
-# passthrough_ll is compiled from Debian's libfuse3-dev (/usr/share/doc/libfuse3-dev/examples) into target/, with one
-# change: it takes O_DIRECT from the backing's descriptors (not from the mount's), since its buffers are not aligned and
-# every direct write would fail with EINVAL. LL_FLAGS (-d ...), LL_OPTIONS (mount options).
+# KEEP_AWAKE=1: no idle processor halts during the whole run, for all arms alike (PM QoS request). CPUS=0: only these processors.
+# passthrough_ll: benches/peer.sh. LL_FLAGS (-d ...), LL_OPTIONS (mount options), STUNFS_FLAGS.
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/../scripts/lib.sh"
+# shellcheck source=benches/peer.sh
+. "$(dirname "$0")/peer.sh"
+[ -z "${CPUS:-}" ] || taskset -pc "$CPUS" $$ >/dev/null
 
 rounds=${ROUNDS:-5}
 runtime=${RUNTIME:-2}
@@ -30,33 +32,7 @@ need_fuse
 work=$target/bench/compare.$$
 image=$work.img
 results=$work.results
-example=/usr/share/doc/libfuse3-dev/examples/passthrough_ll.c
-passthrough_ll=$target/bench/passthrough_ll
 ll_pid='' stunfs_pid=''
-
-compile_passthrough_ll() {
-    [ -x "$passthrough_ll" ] && return 0
-    local source=$target/bench/passthrough_ll.c
-    mkdir -p "$target/bench"
-    { if [ -e "$example.gz" ]; then zcat "$example.gz"; else cat "$example"; fi; } |
-        sed 's/& ~O_NOFOLLOW/\& ~(O_NOFOLLOW | O_DIRECT)/' >"$source"
-    [ "$(grep -c '~(O_NOFOLLOW | O_DIRECT)' "$source")" -eq 2 ] || die 70 "$example is not as expected: O_DIRECT not found"
-    cp "$(dirname "$example")/passthrough_helpers.h" "$target/bench/" 2>/dev/null || true
-    # shellcheck disable=SC2046 # pkg-config prints words
-    gcc -O2 -Wall "$source" $(pkg-config --cflags --libs fuse3) -o "$passthrough_ll"
-}
-
-mount_ll() {
-    local options=cache=always,timeout=1 # as long as stunfs lets the kernel keep attributes and names
-    case $cache in
-    back) options=cache=always,timeout=1,writeback ;;
-    direct) options=cache=never ;;
-    esac
-    # shellcheck disable=SC2086 # LL_FLAGS is words
-    "$passthrough_ll" -f -o "source=$work/ll.backing,$options${LL_OPTIONS:+,$LL_OPTIONS}" ${LL_FLAGS:-} "$work/ll" >"$work/ll.log" 2>&1 &
-    ll_pid=$!
-    wait_for 10 is_mounted "$work/ll" || die 70 "passthrough_ll did not mount: $(tail -n 1 "$work/ll.log")"
-}
 
 has_arm() { [[ " ${arms[*]} " == *" $1 "* ]]; }
 
@@ -65,15 +41,13 @@ set_up() {
     if [ -n "${BACKING:-}" ]; then
         mount --bind "$BACKING" "$work"
     else
-        truncate -s 8G "$image"
-        mkfs.ext4 -q -F -E lazy_itable_init=0,lazy_journal_init=0 "$image"
-        mount "$(losetup --find --show --direct-io=on "$image")" "$work"
+        fresh_ext4 "$image" "$work"
     fi
     mkdir -p "$work"/{plain,ll,ll.backing,stunfs,stunfs.backing}
     : >"$results"
     if has_arm ll; then
         compile_passthrough_ll
-        mount_ll
+        mount_ll "$work/ll.backing" "$work/ll" "$cache"
     fi
     if has_arm stunfs; then
         # shellcheck disable=SC2086 # STUNFS_FLAGS is words
@@ -85,10 +59,8 @@ tear_down() {
     end_mount "$work/ll" "$ll_pid" 2
     end_mount "$work/stunfs" "$stunfs_pid" 2
     rm -rf --one-file-system "$work"/{plain,ll,ll.backing,stunfs,stunfs.backing}
-    unmount "$work" || true
-    local device
-    for device in $(losetup --noheadings --output NAME --associated "$image" 2>/dev/null); do losetup --detach "$device"; done
-    rm -rf --one-file-system "$work" "$image" "$results"
+    end_ext4 "$image" "$work"
+    rm -f "$results"
 }
 
 # run_fio DIR FIELD ARGUMENT...: prints the field of the first job group (fio's JSON).
@@ -143,7 +115,7 @@ range_of() {
 print_table() {
     local name arm unit
     echo
-    echo "Cache mode \`$cache\`, medians of $rounds runs of $runtime s, kernel $(uname -r), backing $(findmnt -no FSTYPE -T "$work"), $(nproc) CPUs."
+    echo "Cache mode \`$cache\`, medians of $rounds runs of $runtime s, kernel $(uname -r), backing $(findmnt -no FSTYPE -T "$work"), $(nproc) CPUs${KEEP_AWAKE:+, kept awake}."
     echo
     echo "| operation | unit |$(printf ' %s |' "${arms[@]}") stunfs / passthrough_ll | of each round | stunfs / plain |"
     echo "|---|---|$(printf -- '--:|%.0s' "${arms[@]}")--:|--:|--:|"
@@ -166,6 +138,7 @@ print_table() {
 }
 
 at_end tear_down
+[ -z "${KEEP_AWAKE:-}" ] || keep_awake
 set_up
 for arm in "${arms[@]}"; do lay_files "$work/$arm"; done
 for operation in "${operations[@]}"; do

@@ -5,12 +5,14 @@
 #   benches/requests.sh            CACHE=through|back|direct ARMS="ll stunfs"
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/../scripts/lib.sh"
+# shellcheck source=benches/peer.sh
+. "$(dirname "$0")/peer.sh"
 
 cache=${CACHE:-through}
 read -ra arms <<<"${ARMS:-ll stunfs}"
 need_commands strace dd
 need_fuse
-passthrough_ll=$target/bench/passthrough_ll
+compile_passthrough_ll
 work=$target/bench/requests.$$
 ll_pid='' stunfs_pid='' strace_pid=''
 
@@ -22,14 +24,6 @@ tear_down() {
 }
 at_end tear_down
 
-mount_ll() {
-    local options=cache=always
-    case $cache in back) options=cache=always,writeback ;; direct) options=cache=never ;; esac
-    "$passthrough_ll" -d -o "source=$work/ll.backing,$options" "$work/ll" >/dev/null 2>"$work/ll.requests" &
-    ll_pid=$!
-    wait_for 10 is_mounted "$work/ll" || die 70 "passthrough_ll did not mount"
-}
-
 mount_traced_stunfs() {
     mount_stunfs "$work/stunfs.backing" "$work/stunfs" --cache "$cache" --disarmed --state none
     # The first 8 bytes of a request are its length and its opcode.
@@ -38,10 +32,12 @@ mount_traced_stunfs() {
     sleep 1
 }
 
+log_of() { case $1 in ll) echo "$work/ll.log" ;; *) echo "$work/stunfs.requests" ;; esac; }
+
 # Names of the requests in the log since line $2 of arm $1.
 requests_since() {
     case $1 in
-    ll) tail -n "+$(($2 + 1))" "$work/ll.requests" | sed -n 's/.*opcode: \([A-Z_]*\) .*/\1/p' ;;
+    ll) tail -n "+$(($2 + 1))" "$work/ll.log" | sed -n 's/.*opcode: \([A-Z_]*\) .*/\1/p' ;;
     stunfs)
         tail -n "+$(($2 + 1))" "$work/stunfs.requests" |
             sed -n 's/.*"\\x..\\x..\\x..\\x..\\x\(..\)\\x00\\x00\\x00"\.*,.* = [0-9]*$/\1/p' | while read -r opcode; do name_of $((16#$opcode)); done
@@ -74,7 +70,7 @@ operations=(
 
 count_of() {
     local arm=$1 command=$2 lines
-    lines=$(wc -l <"$work/$arm.requests")
+    lines=$(wc -l <"$(log_of "$arm")")
     (cd "$work/$arm" && eval "$command") >/dev/null 2>&1 || true
     sleep 0.2
     requests_since "$arm" "$lines" | sort | uniq -c | sort -rn | awk '{ sum += $1; list = list " " $2 ($1 > 1 ? "x" $1 : "") } END { print sum + 0 ":" list }'
@@ -82,7 +78,7 @@ count_of() {
 
 mkdir -p "$work"/{ll,ll.backing,stunfs,stunfs.backing}
 for arm in "${arms[@]}"; do
-    case $arm in ll) mount_ll ;; stunfs) mount_traced_stunfs ;; esac
+    case $arm in ll) LL_FLAGS=-d mount_ll "$work/ll.backing" "$work/ll" "$cache" ;; stunfs) mount_traced_stunfs ;; esac
     mkdir "$work/$arm/many"
     for ((n = 0; n < 100; n++)); do : >"$work/$arm/many/$n"; done
 done
