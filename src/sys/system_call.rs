@@ -6,10 +6,15 @@ use std::fs;
 use std::time::Duration;
 
 use super::process::PROC;
-use crate::time::Deadline;
+use crate::time::{Deadline, pause};
 
 /// How long a thread that is still about to go to sleep is looked at. On an idle machine it takes microseconds.
 const MOST_LOOKED_AT: Duration = Duration::from_millis(200);
+/// So many looks come one after the other; then there are pauses between them, so that a caller who gets no processor costs
+/// next to none.
+const LOOKS_AT_ONCE: u32 = 16;
+const FIRST_PAUSE: Duration = Duration::from_micros(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(2);
 
 /// System calls that a thread may be in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,13 +55,19 @@ impl SystemCall {
 
 fn number_of(tid: u32) -> Option<u64> {
     let deadline = Deadline::after(MOST_LOOKED_AT);
+    let (mut looks, mut wait) = (0, FIRST_PAUSE);
     loop {
+        looks += 1;
         match parse(&fs::read_to_string(format!("{PROC}/{tid}/syscall")).ok()?) {
             Found::Number(number) => return Some(number),
             Found::Nothing => return None,
             // It has asked, and is on its way to sleep.
             Found::Running if deadline.passed() => return None,
-            Found::Running => std::thread::yield_now(),
+            Found::Running if looks < LOOKS_AT_ONCE => std::thread::yield_now(),
+            Found::Running => {
+                pause(wait);
+                wait = (wait * 2).min(LONGEST_PAUSE);
+            }
         }
     }
 }
