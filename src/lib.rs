@@ -64,6 +64,7 @@ pub mod internal {
     pub mod fuse;
     pub mod model;
     pub mod observe;
+    pub mod op;
     pub mod options;
     pub mod profiles;
     pub mod report;
@@ -84,7 +85,7 @@ pub mod internal {
     reason = "a room that only the program uses is reached the same way once another room does"
 )]
 use internal::{
-    backing, control, disk, engine, freeze, fs, fuse, model, observe, options, profiles, report, scenario, seed,
+    backing, control, disk, engine, freeze, fs, fuse, model, observe, op, options, profiles, report, scenario, seed,
     settings, sys, telemetry, time, units, volume, workload,
 };
 
@@ -114,8 +115,9 @@ pub mod option {
 /// What a volume tells: the lines of its event log as types.
 pub mod event {
     pub use crate::model::{ReleaseCause, StunCause};
+    pub use crate::op::OpKind;
     pub use crate::telemetry::event::{
-        Event, EventBody, NfsState, OpKind, OpRecord, PenaltyMicros, RunOptions, SCHEMA_VERSION, StorageFault,
+        Event, EventBody, NfsState, OpRecord, PenaltyMicros, RunOptions, SCHEMA_VERSION, StorageFault,
     };
 }
 
@@ -123,5 +125,6 @@ pub mod event {
 pub mod status {
     pub use crate::engine::{EngineStatus, HeldOperation, Released, Stunned};
     pub use crate::model::{Penalty, PoolUse, Snapshot};
+    pub use crate::op::{Caller, Operation};
     pub use crate::time::SimTime;
 }

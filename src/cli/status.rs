@@ -63,6 +63,13 @@ fn rows(status: &Status) -> Vec<(&'static str, String)> {
         let asked = count(counters.filter_asked, "operation");
         rows.push(("filter", format!("--only has matched none of {asked} so far: is it what you mean?")));
     }
+    if counters.late > 0 {
+        let late = count(counters.late, "hold");
+        rows.push((
+            "late",
+            format!("{late} taken up over 100 ms late: stunfs itself got no processor, or had too much to do"),
+        ));
+    }
     let missing = status.events.dropped + status.events.lost;
     if missing > 0 {
         rows.push(("events", format!("{missing} of {} are missing from the log", status.events.emitted)));

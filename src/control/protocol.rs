@@ -79,6 +79,9 @@ pub struct OperationCounters {
     pub operations: u64,
     /// Operations that were held.
     pub held: u64,
+    /// Holds that the harness itself took up more than 100 ms after their release.
+    #[serde(default)]
+    pub late: u64,
     /// Operations that were refused for want of space.
     pub refused: u64,
     /// Grains that were provisioned.

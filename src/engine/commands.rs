@@ -6,9 +6,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::hold::{HeldSlot, Slot};
+use super::report::EngineReport;
 use super::{Core, Engine, Filter, FilterUse, HeldOperation, timer};
 use crate::model::{ConfigError, ModelConfig, Refusal, Release, Snapshot};
-use crate::telemetry::event::EventBody;
 use crate::time::SimTime;
 use crate::units::Bytes;
 
@@ -68,7 +68,7 @@ impl Engine {
     /// Ends all injection at once: everything held comes out with success, and the volume is disarmed.
     pub fn release_all(&self) -> Released {
         let released = self.command(|core, now, out| core.model.release_all(now, out)).1;
-        self.shared.observer.event(EventBody::Released { held: released.operations as u64 });
+        self.shared.observer.report(EngineReport::Released(released.operations));
         released
     }
 
@@ -85,7 +85,7 @@ impl Engine {
     /// Switches injection on or off.
     pub fn set_armed(&self, armed: bool) -> Released {
         let released = self.command(|core, now, out| core.model.set_armed(now, armed, out)).1;
-        self.shared.observer.event(EventBody::Armed { armed });
+        self.shared.observer.report(EngineReport::Armed(armed));
         released
     }
 
@@ -96,14 +96,14 @@ impl Engine {
             *self.shared.filter.write() = Arc::new(filter);
         }
         let config = Box::new(self.shared.core().model.config().clone());
-        self.shared.observer.event(EventBody::Changed { config });
+        self.shared.observer.report(EngineReport::Reconfigured(config));
         Ok(())
     }
 
     /// Gives the pool another size; writers that wait for space get it in order.
     pub fn grow(&self, pool: Bytes) -> Result<(), ConfigError> {
         self.command(|core, now, out| core.model.grow(now, pool, out)).0?;
-        self.shared.observer.event(EventBody::Grown { size_bytes: pool.0 });
+        self.shared.observer.report(EngineReport::Grown(pool));
         Ok(())
     }
 
@@ -139,11 +139,11 @@ impl Engine {
         ids.truncate(limit);
         ids.sort_unstable();
         let held = ids.into_iter().filter_map(|id| {
-            let Some(Slot::Full(HeldSlot { since, record, .. })) = core.slots.get(&id) else { return None };
+            let Some(Slot::Full(HeldSlot { since, operation, .. })) = core.slots.get(&id) else { return None };
             let pending = core.model.pending(id)?;
             Some(HeldOperation {
                 id: id.0,
-                record: Arc::clone(record),
+                operation: Arc::clone(operation),
                 since: *since,
                 until: pending.due,
                 penalty: pending.penalty,

@@ -134,10 +134,9 @@ fn relative(pattern: &str) -> Result<String, FilterError> {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::op::Caller;
     use super::*;
     use crate::model::Access;
-    use crate::telemetry::event::OpKind;
+    use crate::op::{Caller, OpKind};
 
     fn selects(filter: &Filter, path: &'static str, uid: u32) -> bool {
         let path = || Arc::from(path);

@@ -7,11 +7,11 @@ use crossbeam_channel::Sender;
 
 use super::EngineShared;
 use super::data::HeldData;
-use super::op::{ExpectedDuration, HoldTimes};
+use super::op::ExpectedDuration;
 use super::quiesce::HandedOver;
-use super::refusal::errno_of;
-use crate::model::{ModelNotice, Refusal, Release};
-use crate::telemetry::event::{EventBody, OpRecord};
+use super::report::{AnsweredHold, EngineReport, HoldTimes};
+use crate::model::{Refusal, Release, ReleaseCause};
+use crate::op::Operation;
 use crate::time::SimTime;
 
 type PlainWork = Box<dyn FnOnce(Result<(), Refusal>) + Send>;
@@ -28,7 +28,7 @@ pub(super) enum Slot {
     /// The submitting thread is still copying the data, with the lock given back.
     Filling { since: SimTime },
     /// Released while it was being filled: whoever fills it goes on at once.
-    Released(Release, Option<Sender<()>>),
+    Released(Release, SimTime, Option<Sender<()>>),
     /// HeldSlot.
     Full(HeldSlot),
 }
@@ -36,7 +36,7 @@ pub(super) enum Slot {
 /// An operation that waits.
 pub(super) struct HeldSlot {
     pub(super) since: SimTime,
-    pub(super) record: Arc<OpRecord>,
+    pub(super) operation: Arc<Operation>,
     pub(super) work: Work,
     pub(super) pace: ExpectedDuration,
 }
@@ -44,6 +44,8 @@ pub(super) struct HeldSlot {
 /// A released operation on its way to a completion thread, or to a worker. `batch` is dropped when it has been answered.
 pub(super) struct Job {
     pub(super) release: Release,
+    /// When the model let it go.
+    pub(super) released: SimTime,
     pub(super) waited: HeldSlot,
     pub(super) batch: Option<Sender<()>>,
 }
@@ -72,28 +74,27 @@ pub(super) fn run_long(shared: &EngineShared, job: LongJob) {
 
 /// Carries out a released operation, which answers it, then tells of it.
 pub(super) fn run(shared: &EngineShared, job: Job) {
-    let Job { release, waited: HeldSlot { record, work, .. }, batch } = job;
+    let Job { release, released, waited: HeldSlot { operation, work, .. }, batch } = job;
+    let taken_up = shared.clock.now();
     let running = shared.running.enter();
     // A panic ends this operation (its reply, dropped, becomes EIO), not the thread that completes the others.
     let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| carry_out(shared, work, release.outcome)));
     if outcome.is_err() {
-        tracing::error!("carrying out a held {} panicked", record.op.name());
+        tracing::error!("carrying out a held {} panicked", operation.kind.name());
     }
     drop(running);
     let answered = shared.clock.now();
     drop(batch);
-    let times = HoldTimes { requested: release.requested, due: release.due, answered };
-    shared.observer.answered(record.op, &times, &release.penalty);
-    shared.observer.event(EventBody::Held {
-        id: release.id.0,
-        op: Arc::unwrap_or_clone(record),
-        requested_us: release.requested.as_micros(),
-        due_us: release.due.as_micros(),
-        released_us: answered.as_micros(),
+    let released = if release.cause == ReleaseCause::Due { release.due } else { released };
+    let times = HoldTimes { requested: release.requested, due: release.due, released, taken_up, answered };
+    shared.observer.report(EngineReport::Answered(AnsweredHold {
+        id: release.id,
+        operation,
+        times,
         cause: release.cause,
-        penalty: release.penalty.into(),
-        error: release.outcome.err().map(|refusal| errno_of(refusal).1.to_owned()),
-    });
+        penalty: release.penalty,
+        refusal: release.outcome.err(),
+    }));
 }
 
 fn carry_out(shared: &EngineShared, work: Work, outcome: Result<(), Refusal>) {
@@ -110,22 +111,5 @@ fn carry_out(shared: &EngineShared, work: Work, outcome: Result<(), Refusal>) {
                 }
             }
         }
-    }
-}
-
-/// The event of an operation that was refused at once.
-pub(super) fn refused_event(op: OpRecord, refusal: Refusal) -> EventBody {
-    EventBody::Refused { op, error: errno_of(refusal).1.to_owned() }
-}
-
-/// The event that tells of a notice.
-pub(super) const fn notice_event(notice: ModelNotice) -> EventBody {
-    match notice {
-        ModelNotice::StunBegan { cause, until, .. } => EventBody::StunBegan { cause, until_us: until.as_micros() },
-        ModelNotice::StunEnded { .. } => EventBody::StunEnded {},
-        ModelNotice::LowWater { used, size, .. } => EventBody::LowWater { used_bytes: used.0, size_bytes: size.0 },
-        ModelNotice::PoolFull { size, .. } => EventBody::PoolFull { size_bytes: size.0 },
-        ModelNotice::Discarded { grains, .. } => EventBody::Discarded { grains },
-        ModelNotice::Expired { .. } => EventBody::Expired {},
     }
 }

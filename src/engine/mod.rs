@@ -17,14 +17,16 @@ mod op;
 mod provisioning;
 mod quiesce;
 mod refusal;
+mod report;
 mod throttled;
 mod timer;
 mod usage_bound;
 
 pub use commands::{EngineStatus, Released, Stunned};
 pub use filter::{Filter, FilterError, FilterUse};
-pub use op::{Caller, HeldOperation, HoldTimes, Later, Observer, OpInfo};
+pub use op::{HeldOperation, Later, OpInfo};
 pub use refusal::errno_of;
+pub use report::{AnsweredHold, EngineReport, HoldTimes, LATE, Observer};
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -35,8 +37,8 @@ use std::thread::JoinHandle;
 use crossbeam_channel::Sender;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
-use crate::model::{Access, FileKey, Gate, Model, ModelNotice, ModelOp, OpId, Refusal, Release, Verdict};
-use crate::telemetry::event::OpKind;
+use crate::model::{Access, FileKey, Gate, Model, ModelOp, OpId, Refusal, Release, Verdict};
+use crate::op::OpKind;
 use crate::time::{Clock, SimTime};
 use crate::units::Bytes;
 use data::DataStore;
@@ -133,7 +135,7 @@ impl Engine {
             clock: Clock::start(),
             filter: Filter::default(),
             held_memory: Bytes(0),
-            observer: Arc::new(op::Unheard),
+            observer: Arc::new(report::Unheard),
             on_thread_start: || (),
             on_worker_start: || (),
         };
@@ -242,18 +244,18 @@ impl Engine {
 
     /// Fills the slot that [`Engine::verdict`] made; if it has been released meanwhile, the work goes on at once.
     fn hold(&self, id: OpId, op: &OpInfo<'_>, work: Work) {
-        let (record, pace) = (Arc::new(op.record()), op.pace());
+        let (operation, pace) = (Arc::new(op.operation()), op.pace());
         let mut core = self.shared.core();
         match core.slots.remove(&id) {
-            Some(Slot::Released(release, batch)) => {
+            Some(Slot::Released(release, released, batch)) => {
                 drop(core);
                 // The thread that released it may still be recording what that takes.
                 self.shared.usage_bound.record(&*self.shared.observer);
-                let waited = HeldSlot { since: release.requested, record, work, pace };
-                self.shared.send(vec![Job { release, waited, batch }]);
+                let waited = HeldSlot { since: release.requested, operation, work, pace };
+                self.shared.send(vec![Job { release, released, waited, batch }]);
             }
             Some(Slot::Filling { since }) => {
-                core.slots.insert(id, Slot::Full(HeldSlot { since, record, work, pace }));
+                core.slots.insert(id, Slot::Full(HeldSlot { since, operation, work, pace }));
             }
             Some(full @ Slot::Full(_)) => {
                 // Ids are unique: this cannot be ours. Keep it.
@@ -294,8 +296,7 @@ impl EngineShared {
     }
 
     fn refuse(&self, op: &OpInfo<'_>, refusal: Refusal) {
-        self.observer.refused(op.kind);
-        self.observer.event(hold::refused_event(op.record(), refusal));
+        self.observer.report(EngineReport::Refused(op.operation(), refusal));
     }
 
     /// After any change of the model: publishes the gate and sets the alarm; then, with the lock given back, hands what
@@ -310,12 +311,13 @@ impl EngineShared {
                 timer.unpark();
             }
         }
-        let jobs = releases.into_iter().filter_map(|release| core.claim(release, batch)).collect();
+        let now = if releases.is_empty() { SimTime::ZERO } else { self.clock.now() };
+        let jobs = releases.into_iter().filter_map(|release| core.claim(release, now, batch)).collect();
         let notices = core.model.take_notices();
         drop(core);
         self.usage_bound.record(&*self.observer);
         self.send(jobs);
-        notices.into_iter().for_each(|notice| self.tell(notice));
+        notices.into_iter().for_each(|notice| self.observer.report(EngineReport::Notice(notice)));
     }
 
     /// Hands released operations to the completion threads, or to the workers; once those have ended, carries them out
@@ -348,24 +350,15 @@ impl EngineShared {
             left.into_iter().for_each(|job| hold::run_long(self, job));
         }
     }
-
-    fn tell(&self, notice: ModelNotice) {
-        match notice {
-            ModelNotice::StunBegan { until, .. } => self.observer.stunned(true, until),
-            ModelNotice::StunEnded { at } => self.observer.stunned(false, at),
-            _ => {}
-        }
-        self.observer.event(hold::notice_event(notice));
-    }
 }
 
 impl Core {
     /// Takes the work of a released operation, or leaves word for whoever is filling its slot.
-    fn claim(&mut self, release: Release, batch: Option<&Sender<()>>) -> Option<Job> {
+    fn claim(&mut self, release: Release, released: SimTime, batch: Option<&Sender<()>>) -> Option<Job> {
         match self.slots.remove(&release.id)? {
-            Slot::Full(waited) => Some(Job { release, waited, batch: batch.cloned() }),
+            Slot::Full(waited) => Some(Job { release, released, waited, batch: batch.cloned() }),
             Slot::Filling { .. } | Slot::Released(..) => {
-                self.slots.insert(release.id, Slot::Released(release, batch.cloned()));
+                self.slots.insert(release.id, Slot::Released(release, released, batch.cloned()));
                 None
             }
         }

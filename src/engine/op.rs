@@ -1,24 +1,13 @@
-//! An operation as it is handed to the engine, and what the engine tells of it.
+//! An operation as it is handed to the engine.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::model::{Access, Penalty};
+use crate::op::{Caller, OpKind, Operation};
 use crate::sys::process;
-use crate::telemetry::event::{EventBody, OpKind, OpRecord};
 use crate::time::SimTime;
-use crate::units::{ByteRange, Bytes};
-
-/// Who asks: from the FUSE request. `pid` is 0 for the kernel's own write-back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Caller {
-    /// Process.
-    pub pid: u32,
-    /// User.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-}
+use crate::units::ByteRange;
 
 /// An operation, before its verdict.
 #[derive(Clone, Copy)]
@@ -73,17 +62,15 @@ impl OpInfo<'_> {
         }
     }
 
-    /// The operation as events and `ctl status` tell of it.
-    pub(crate) fn record(&self) -> OpRecord {
-        OpRecord {
-            op: self.kind,
+    /// The operation, to be told of.
+    pub(super) fn operation(&self) -> Operation {
+        Operation {
+            kind: self.kind,
             ino: self.ino,
             path: (self.path)(),
-            offset: self.range.map(|range| range.start),
-            length: self.range.map(ByteRange::len),
-            pid: self.caller.pid,
-            uid: self.caller.uid,
-            comm: command_name(self.caller.pid),
+            range: self.range,
+            caller: self.caller,
+            command: command_name(self.caller.pid),
         }
     }
 }
@@ -113,54 +100,11 @@ pub struct HeldOperation {
     /// The hold's number.
     pub id: u64,
     /// Who does what to what.
-    pub record: Arc<OpRecord>,
+    pub operation: Arc<Operation>,
     /// When it came in.
     pub since: SimTime,
     /// When it is due; `None`: when space is found or the stun ends.
     pub until: Option<SimTime>,
     /// What it waits for.
     pub penalty: Penalty,
-}
-
-/// The moments of a hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HoldTimes {
-    /// It came in.
-    pub requested: SimTime,
-    /// It was due.
-    pub due: SimTime,
-    /// It was answered.
-    pub answered: SimTime,
-}
-
-/// Who hears what the engine does. Must not block: it is called on the threads that serve and release operations.
-pub trait Observer: Send + Sync + 'static {
-    /// Something happened.
-    fn event(&self, body: EventBody);
-    /// An operation came in.
-    fn operation(&self, kind: OpKind);
-    /// An operation is held.
-    fn held(&self, kind: OpKind);
-    /// A held operation has been answered.
-    fn answered(&self, kind: OpKind, times: &HoldTimes, penalty: &Penalty);
-    /// An operation was refused at once.
-    fn refused(&self, kind: OpKind);
-    /// A stun began (`true`) or ended. Called with nothing locked.
-    fn stunned(&self, stunned: bool, until: SimTime);
-    /// From now on the pool's use may reach `bound`. Whoever must know that after a crash keeps it before he returns; called
-    /// with the model locked.
-    fn pool_use_may_reach(&self, _bound: Bytes) {}
-}
-
-/// Nobody hears of anything.
-#[derive(Debug)]
-pub(super) struct Unheard;
-
-impl Observer for Unheard {
-    fn event(&self, _: EventBody) {}
-    fn operation(&self, _: OpKind) {}
-    fn held(&self, _: OpKind) {}
-    fn answered(&self, _: OpKind, _: &HoldTimes, _: &Penalty) {}
-    fn refused(&self, _: OpKind) {}
-    fn stunned(&self, _: bool, _: SimTime) {}
 }

@@ -5,14 +5,14 @@ use std::sync::{OnceLock, Weak};
 use std::time::Duration;
 
 use super::*;
-use crate::model::{FileKey, Latency, ModelConfig, Penalty, Placement};
-use crate::telemetry::event::{EventBody, OpKind};
+use crate::model::{FileKey, Latency, ModelConfig, Placement};
+use crate::op::{Caller, OpKind};
 use crate::time::wait_until;
 use crate::units::{ByteRange, GrainSize};
 
 #[derive(Default)]
 struct Recorder {
-    events: Mutex<Vec<EventBody>>,
+    reports: Mutex<Vec<EngineReport>>,
     answered: AtomicUsize,
     /// The engine that it observes, once it runs.
     engine: OnceLock<Weak<EngineShared>>,
@@ -21,16 +21,14 @@ struct Recorder {
 }
 
 impl Observer for Recorder {
-    fn event(&self, body: EventBody) {
-        self.events.lock().push(body);
+    fn report(&self, report: EngineReport) {
+        if matches!(report, EngineReport::Answered(_)) {
+            self.answered.fetch_add(1, Ordering::SeqCst);
+        }
+        self.reports.lock().push(report);
     }
     fn operation(&self, _: OpKind) {}
     fn held(&self, _: OpKind) {}
-    fn answered(&self, _: OpKind, _: &HoldTimes, _: &Penalty) {
-        self.answered.fetch_add(1, Ordering::SeqCst);
-    }
-    fn refused(&self, _: OpKind) {}
-    fn stunned(&self, _: bool, _: SimTime) {}
     fn pool_use_may_reach(&self, bound: Bytes) {
         let engine = self.engine.get().and_then(Weak::upgrade);
         let is_free = engine.is_none_or(|engine| engine.core.try_lock_for(LONG).is_some());
@@ -244,9 +242,7 @@ fn a_first_write_comes_out_with_its_data_and_never_early() {
     assert_eq!(data, b"hello");
     let rewrite = send_write(&engine, 0, b"again");
     assert!(rewrite.try_recv().is_ok(), "a rewrite does not wait");
-    assert!(wait_until(LONG, Duration::from_millis(1), || {
-        observer.events.lock().iter().filter(|event| matches!(event, EventBody::Held { .. })).count() == 1
-    }));
+    assert!(wait_until(LONG, Duration::from_millis(1), || { observer.answered.load(Ordering::SeqCst) == 1 }));
     engine.shut_down();
 }
 
@@ -276,7 +272,7 @@ fn a_stun_holds_everything_until_resume() {
     assert!(receiver.recv_timeout(Duration::from_millis(50)).is_err());
     let (held, total) = engine.held(10);
     assert_eq!((held.len(), total), (1, 1));
-    assert_eq!(held[0].record.op, OpKind::Getattr);
+    assert_eq!(held[0].operation.kind, OpKind::Getattr);
     assert_eq!(engine.resume(), Released { operations: 1, answered: true });
     assert!(receiver.try_recv().is_ok());
     engine.shut_down();

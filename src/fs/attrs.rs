@@ -12,7 +12,7 @@ use super::inode::Inode;
 use super::types::{SetTime, whole};
 use super::{Attr, Caller, FileSystem, FsCall, FsError, FsResult, On, SetAttr, Statfs, attr};
 use crate::backing::{self, Object};
-use crate::telemetry::event::OpKind;
+use crate::op::OpKind;
 use crate::units::ByteRange;
 
 impl FileSystem {

@@ -12,7 +12,7 @@ use super::inode::Inode;
 use super::types::FileKind;
 use super::{Caller, DirEntry, DirSink, FileSystem, FsCall, FsError, FsResult, On, Opened};
 use crate::backing::{self, DirStream, Errno, RawEntry};
-use crate::telemetry::event::OpKind;
+use crate::op::OpKind;
 
 /// An open directory.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use super::{CacheMode, Caller, Entry, FileSystem, FsCall, FsError, FsResult, On,
 use crate::backing::{self, Errno, Object, masked_by_thread};
 use crate::engine::Later;
 use crate::model::Access;
-use crate::telemetry::event::OpKind;
+use crate::op::OpKind;
 use crate::time::{Clock, SimTime};
 use crate::units::ByteRange;
 

@@ -36,7 +36,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use parking_lot::RwLock;
 use rustix::fs::OFlags;
 
-pub use crate::engine::Caller;
+pub use crate::op::Caller;
 pub use error::{FsError, FsResult};
 pub use kernel_cache::KernelCache;
 pub use provisioning_tracker::ProvisioningTracker;
@@ -46,8 +46,8 @@ pub use types::{Attr, DirEntry, DirSink, Entry, FileKind, Opened, SetAttr, SetTi
 use crate::backing::{Errno, HandleSource, Object, Stat, nofile_limit};
 use crate::engine::{Engine, OpInfo};
 use crate::model::{Access, FileKey};
+use crate::op::OpKind;
 pub use crate::options::CacheMode;
-use crate::telemetry::event::OpKind;
 use crate::units::ByteRange;
 use dirs::OpenDir;
 use fd_cache::{Budget, InodeStore};

@@ -13,7 +13,7 @@ use super::types::FileKind;
 use super::{Caller, Entry, FileSystem, FsResult, On, key_of, meet};
 use crate::backing::{self, Object, Stat, masked_by_thread};
 use crate::model::FileKey;
-use crate::telemetry::event::OpKind;
+use crate::op::OpKind;
 
 /// The set-group-id bit: of a directory, what is made in it takes its group.
 const SET_GID: u32 = 0o2000;

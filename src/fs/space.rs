@@ -10,7 +10,7 @@ use super::types::{FileKind, whole};
 use super::{CacheMode, Caller, FileSystem, FsCall, FsError, FsResult, On};
 use crate::backing::{self, Errno, FlagCall, Object};
 use crate::model::Access;
-use crate::telemetry::event::OpKind;
+use crate::op::OpKind;
 use crate::units::ByteRange;
 
 /// `fallocate(2)`'s modes.

@@ -10,7 +10,7 @@ use super::rights::{is_removed_by_what_comes_next, names_shown_to};
 use super::types::whole;
 use super::{Caller, FileSystem, FsResult, On, Xattr};
 use crate::backing::Errno;
-use crate::telemetry::event::OpKind;
+use crate::op::OpKind;
 
 /// No value and no list of names is longer.
 const LONGEST: usize = 65536;

@@ -9,8 +9,8 @@ use fuser::{
 };
 use rustix::fs::OFlags;
 
-use crate::engine::Caller;
 use crate::fs::{Attr, Entry, FileKind, FsError, Opened, SetTime, WriteKind};
+use crate::op::Caller;
 
 pub(super) fn caller(request: &Request) -> Caller {
     Caller { pid: request.pid(), uid: request.uid(), gid: request.gid() }

@@ -4,135 +4,23 @@
 //! within one schema version.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::freeze::FreezeTarget;
 use crate::model::{ModelConfig, Penalty, ReleaseCause, StunCause};
+use crate::op::{OpKind, Operation};
+use crate::units::ByteRange;
 
 /// The version that every event carries as `v`.
 pub const SCHEMA_VERSION: u32 = 1;
-
-/// A file-system operation, by its name in events, metrics and `ctl status`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "each is the operation of that name")]
-pub enum OpKind {
-    Lookup,
-    Getattr,
-    Setattr,
-    Truncate,
-    Readlink,
-    Mknod,
-    Mkdir,
-    Unlink,
-    Rmdir,
-    Symlink,
-    Rename,
-    Link,
-    Open,
-    Create,
-    Read,
-    Write,
-    Flush,
-    Fsync,
-    Opendir,
-    Readdir,
-    Fsyncdir,
-    Statfs,
-    Setxattr,
-    Getxattr,
-    Listxattr,
-    Removexattr,
-    Access,
-    Fallocate,
-    Lseek,
-    CopyFileRange,
-    Ioctl,
-}
-
-impl OpKind {
-    /// Every operation; each stands at its own [`OpKind::index`].
-    pub const ALL: [Self; 31] = [
-        Self::Lookup,
-        Self::Getattr,
-        Self::Setattr,
-        Self::Truncate,
-        Self::Readlink,
-        Self::Mknod,
-        Self::Mkdir,
-        Self::Unlink,
-        Self::Rmdir,
-        Self::Symlink,
-        Self::Rename,
-        Self::Link,
-        Self::Open,
-        Self::Create,
-        Self::Read,
-        Self::Write,
-        Self::Flush,
-        Self::Fsync,
-        Self::Opendir,
-        Self::Readdir,
-        Self::Fsyncdir,
-        Self::Statfs,
-        Self::Setxattr,
-        Self::Getxattr,
-        Self::Listxattr,
-        Self::Removexattr,
-        Self::Access,
-        Self::Fallocate,
-        Self::Lseek,
-        Self::CopyFileRange,
-        Self::Ioctl,
-    ];
-
-    /// The place in [`OpKind::ALL`], for tables by operation.
-    pub const fn index(self) -> usize {
-        self as usize
-    }
-    /// The name in events.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Lookup => "lookup",
-            Self::Getattr => "getattr",
-            Self::Setattr => "setattr",
-            Self::Truncate => "truncate",
-            Self::Readlink => "readlink",
-            Self::Mknod => "mknod",
-            Self::Mkdir => "mkdir",
-            Self::Unlink => "unlink",
-            Self::Rmdir => "rmdir",
-            Self::Symlink => "symlink",
-            Self::Rename => "rename",
-            Self::Link => "link",
-            Self::Open => "open",
-            Self::Create => "create",
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Flush => "flush",
-            Self::Fsync => "fsync",
-            Self::Opendir => "opendir",
-            Self::Readdir => "readdir",
-            Self::Fsyncdir => "fsyncdir",
-            Self::Statfs => "statfs",
-            Self::Setxattr => "setxattr",
-            Self::Getxattr => "getxattr",
-            Self::Listxattr => "listxattr",
-            Self::Removexattr => "removexattr",
-            Self::Access => "access",
-            Self::Fallocate => "fallocate",
-            Self::Lseek => "lseek",
-            Self::CopyFileRange => "copy_file_range",
-            Self::Ioctl => "ioctl",
-        }
-    }
-}
 
 /// Who does what to what: an operation as events and `ctl status` tell of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpRecord {
     /// The operation.
+    #[serde(with = "op_name")]
     pub op: OpKind,
     /// The backing's inode.
     pub ino: u64,
@@ -152,6 +40,38 @@ pub struct OpRecord {
     pub comm: Arc<str>,
 }
 
+impl From<&Operation> for OpRecord {
+    fn from(operation: &Operation) -> Self {
+        Self {
+            op: operation.kind,
+            ino: operation.ino,
+            path: Arc::clone(&operation.path),
+            offset: operation.range.map(|range| range.start),
+            length: operation.range.map(ByteRange::len),
+            pid: operation.caller.pid,
+            uid: operation.caller.uid,
+            comm: Arc::clone(&operation.command),
+        }
+    }
+}
+
+/// An operation is its name.
+mod op_name {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    use super::OpKind;
+
+    pub(super) fn serialize<S: Serializer>(kind: &OpKind, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(kind.name())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OpKind, D::Error> {
+        let name = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let known = OpKind::ALL.into_iter().find(|kind| kind.name() == name);
+        known.ok_or_else(|| de::Error::custom(format_args!("unknown operation '{name}'")))
+    }
+}
+
 /// The parts of a penalty in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "each is the part of `Penalty` of that name")]
@@ -166,9 +86,13 @@ pub struct PenaltyMicros {
     pub first_grain: Option<u64>,
 }
 
+/// A duration in events: whole microseconds.
+pub(super) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
 impl From<Penalty> for PenaltyMicros {
     fn from(penalty: Penalty) -> Self {
-        let micros = |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         Self {
             latency_us: micros(penalty.latency),
             zeroing_us: micros(penalty.zeroing),
@@ -295,6 +219,10 @@ pub enum EventBody {
         due_us: u64,
         /// When it was answered.
         released_us: u64,
+        /// How long after its release a thread took it up, if that is more than 100 ms: the daemon was not scheduled, or had
+        /// too much to do. That time is not the imitated storage's.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        late_us: Option<u64>,
         /// Why it came out.
         cause: ReleaseCause,
         /// What it waited for.

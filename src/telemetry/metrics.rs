@@ -21,10 +21,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
-use super::event::OpKind;
 use super::events::EventCounts;
+use crate::engine::HoldTimes;
 use crate::model::{Penalty, Snapshot};
-use crate::time::SimTime;
+use crate::op::OpKind;
 
 /// Upper bounds in seconds: from a fast disk's grain to the stun of the incident and `--max-hold`'s default.
 const HOLD_BUCKETS: [f64; 18] =
@@ -57,6 +57,7 @@ pub struct Metrics {
     refused: Arc<OpCounter>,
     hold_seconds: Histogram,
     lateness: Histogram,
+    late: Counter,
     penalty: PenaltyCounters,
     mirror: Mirror,
 }
@@ -77,6 +78,7 @@ impl Metrics {
             refused: OpCounter::register(&mut registry, "refused", "Operations refused for want of space"),
             hold_seconds: Histogram::new(HOLD_BUCKETS),
             lateness: Histogram::new(LATENESS_BUCKETS),
+            late: with(&mut registry, "late_releases", "Holds that were taken up more than 100 ms after their release"),
             penalty: PenaltyCounters::register(&mut registry),
             mirror: Mirror::register(&mut registry),
             registry: Registry::default(),
@@ -104,11 +106,14 @@ impl Metrics {
         self.refused.add(op);
     }
 
-    /// A held operation, due at `due`, has been answered at `released`.
-    pub fn answer(&self, requested: SimTime, due: SimTime, released: SimTime, penalty: &Penalty) {
-        self.hold_seconds.observe(released.since(requested).as_secs_f64());
-        self.lateness.observe(released.since(due).as_secs_f64());
+    /// A held operation has been answered.
+    pub fn answer(&self, times: &HoldTimes, penalty: &Penalty) {
+        self.hold_seconds.observe(times.answered.since(times.requested).as_secs_f64());
+        self.lateness.observe(times.answered.since(times.due).as_secs_f64());
         self.penalty.add(penalty);
+        if times.late().is_some() {
+            self.late.inc();
+        }
     }
 
     /// Operations of that kind that came in so far.

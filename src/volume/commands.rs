@@ -3,7 +3,6 @@
 //! Must not know: sockets, HTTP, command lines. Invariant: a command has taken effect when its handler returns, or it has
 //! changed nothing and the refusal says why.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -21,6 +20,7 @@ use crate::fuse;
 use crate::model::{ModelConfig, OnFull};
 use crate::options::FilterOptions;
 use crate::settings::Settings;
+use crate::telemetry::event::OpRecord;
 use crate::time::{SimTime, wait_until};
 use crate::units::Bytes;
 
@@ -79,6 +79,7 @@ fn status(inner: &Inner) -> Status {
         counters: OperationCounters {
             operations: summary.operations,
             held: summary.held + now.model.held,
+            late: summary.late,
             refused: summary.refused,
             provisioned: now.model.provisioned,
             stuns: now.model.stuns,
@@ -187,7 +188,7 @@ fn held_op(op: HeldOperation, now: &EngineStatus) -> control::HeldOp {
     let (waits_for, until) = known_end(op.since, op.until, now);
     control::HeldOp {
         id: op.id,
-        op: Arc::unwrap_or_clone(op.record),
+        op: OpRecord::from(&*op.operation),
         since_us: op.since.as_micros(),
         until_us: Some(until.as_micros()),
         waits_for,

@@ -9,12 +9,11 @@ use serde::Serialize;
 
 use super::state::StateStore;
 use super::stun_freezer::StunFreezer;
-use crate::engine::{EngineStatus, HoldTimes, Observer};
-use crate::model::{Penalty, PoolUse};
-use crate::telemetry::event::{EventBody, OpKind};
+use crate::engine::{EngineReport, EngineStatus, HoldTimes, Observer};
+use crate::model::{ModelNotice, Penalty, PoolUse};
+use crate::op::OpKind;
 use crate::telemetry::events::EventLog;
 use crate::telemetry::metrics::Metrics;
-use crate::time::SimTime;
 use crate::units::Bytes;
 
 /// What a volume has done so far, in numbers.
@@ -28,6 +27,8 @@ pub struct Summary {
     pub held: u64,
     /// Operations that are held now.
     pub held_now: u64,
+    /// Holds that the harness itself took up more than 100 ms after their release.
+    pub late: u64,
     /// Operations that were refused (pool or virtual disk full).
     pub refused: u64,
     /// The longest hold.
@@ -75,6 +76,7 @@ fn as_micros<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result
 #[derive(Debug, Default)]
 struct Totals {
     held: AtomicU64,
+    late: AtomicU64,
     refused: AtomicU64,
     longest_ns: AtomicU64,
     total_ns: AtomicU64,
@@ -113,6 +115,7 @@ impl VolumeObserver {
             operations: OpKind::ALL.iter().map(|kind| self.metrics.operations(*kind)).sum(),
             held: self.held(),
             held_now: status.model.held,
+            late: totals.late.load(Relaxed),
             refused: totals.refused.load(Relaxed),
             longest_hold: duration(&totals.longest_ns),
             total_hold: duration(&totals.total_ns),
@@ -129,27 +132,14 @@ impl VolumeObserver {
             events_dropped: self.log.counts().dropped,
         }
     }
-}
 
-impl Observer for VolumeObserver {
-    fn event(&self, body: EventBody) {
-        self.log.emit(body);
-    }
-
-    fn operation(&self, kind: OpKind) {
-        self.metrics.operation(kind);
-    }
-
-    fn held(&self, kind: OpKind) {
-        self.metrics.hold(kind);
-    }
-
-    fn answered(&self, _: OpKind, times: &HoldTimes, penalty: &Penalty) {
-        self.metrics.answer(times.requested, times.due, times.answered, penalty);
+    fn answered(&self, times: &HoldTimes, penalty: &Penalty) {
+        self.metrics.answer(times, penalty);
         let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let waited = nanos(times.answered.since(times.requested));
         let totals = &self.totals;
         totals.held.fetch_add(1, Relaxed);
+        totals.late.fetch_add(u64::from(times.late().is_some()), Relaxed);
         totals.longest_ns.fetch_max(waited, Relaxed);
         totals.total_ns.fetch_add(waited, Relaxed);
         totals.latency_ns.fetch_add(nanos(penalty.latency), Relaxed);
@@ -158,14 +148,28 @@ impl Observer for VolumeObserver {
         totals.space_ns.fetch_add(nanos(penalty.space), Relaxed);
         totals.stun_ns.fetch_add(nanos(penalty.stun), Relaxed);
     }
+}
 
-    fn refused(&self, kind: OpKind) {
-        self.metrics.refuse(kind);
-        self.totals.refused.fetch_add(1, Relaxed);
+impl Observer for VolumeObserver {
+    fn report(&self, report: EngineReport) {
+        match &report {
+            EngineReport::Answered(hold) => self.answered(&hold.times, &hold.penalty),
+            EngineReport::Refused(operation, _) => {
+                self.metrics.refuse(operation.kind);
+                self.totals.refused.fetch_add(1, Relaxed);
+            }
+            EngineReport::Notice(ModelNotice::StunBegan { .. } | ModelNotice::StunEnded { .. }) => self.freezer.nudge(),
+            _ => {}
+        }
+        self.log.emit(report.into());
     }
 
-    fn stunned(&self, _: bool, _: SimTime) {
-        self.freezer.nudge();
+    fn operation(&self, kind: OpKind) {
+        self.metrics.operation(kind);
+    }
+
+    fn held(&self, kind: OpKind) {
+        self.metrics.hold(kind);
     }
 
     fn pool_use_may_reach(&self, bound: Bytes) {

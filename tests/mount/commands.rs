@@ -9,8 +9,8 @@ use stunfs::Volume;
 use stunfs::internal::control::{Client, Command, Reply, WaitsFor};
 use stunfs::internal::engine::HeldOperation;
 use stunfs::internal::model::Latency;
+use stunfs::internal::op::OpKind;
 use stunfs::internal::settings::Settings;
-use stunfs::internal::telemetry::event::OpKind;
 use stunfs::internal::time::wait_until;
 use stunfs::internal::units::Bytes;
 use stunfs::internal::volume::Stopper;
@@ -48,7 +48,7 @@ fn regression_a_stun_says_how_many_earlier_operations_still_run() {
     // What the upper volume lets pass now waits in its backing.
     lower.stun(None);
     let writer = std::thread::spawn(move || file.sync_all());
-    let is_fsync = |held: &HeldOperation| held.record.op == OpKind::Fsync;
+    let is_fsync = |held: &HeldOperation| held.operation.kind == OpKind::Fsync;
     assert!(wait_until(SOON, TICK, || lower.held(10).iter().any(is_fsync)));
 
     let command = Command::Stun { duration: None, settle: Duration::from_millis(50) };

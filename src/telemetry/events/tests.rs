@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::model::{ModelConfig, Penalty, ReleaseCause, StunCause};
-use crate::telemetry::event::{NfsState, OpKind, OpRecord, RunOptions, StorageFault};
+use crate::op::OpKind;
+use crate::telemetry::event::{NfsState, OpRecord, RunOptions, StorageFault};
 use crate::time::wait_until;
 
 const LONG: Duration = Duration::from_secs(10);
@@ -33,6 +34,7 @@ fn held(error: Option<&str>) -> EventBody {
         requested_us: 1,
         due_us: 20_001,
         released_us: 20_090,
+        late_us: error.map(|_| 100_001),
         cause: ReleaseCause::Due,
         penalty: Penalty { latency: Duration::from_millis(20), grains: 1, first_grain: Some(0), ..Penalty::default() }
             .into(),

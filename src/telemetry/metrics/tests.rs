@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::model::PoolUse;
+use crate::time::SimTime;
 
 fn snapshot() -> Snapshot {
     Snapshot {
@@ -74,11 +75,24 @@ fn counts_from_many_threads_add_up() {
 }
 
 #[test]
+fn a_release_that_is_taken_up_late_is_counted() {
+    let metrics = Metrics::new();
+    let [requested, due, in_time, late] = [1000, 2000, 2100, 2101].map(SimTime::from_millis);
+    for taken_up in [due, in_time, late] {
+        let times = HoldTimes { requested, due, released: due, taken_up, answered: late };
+        metrics.answer(&times, &Penalty::default());
+    }
+    let text = metrics.render(&snapshot(), &Mirrored::default());
+    assert!(text.lines().any(|line| line == "stunfs_late_releases_total 1"), "{text}");
+}
+
+#[test]
 fn the_model_is_mirrored_and_holds_are_observed() {
     let metrics = Metrics::new();
     let penalty = Penalty { latency: Duration::from_millis(20), queue: Duration::from_secs(2), ..Penalty::default() };
-    let [requested, due, released] = [1000, 3020, 3021].map(SimTime::from_millis);
-    metrics.answer(requested, due, released, &penalty);
+    let [requested, due, answered] = [1000, 3020, 3021].map(SimTime::from_millis);
+    let times = HoldTimes { requested, due, released: due, taken_up: due, answered };
+    metrics.answer(&times, &penalty);
     let events = EventCounts { emitted: 9, dropped: 1, lost: 1, ..EventCounts::default() };
     let mirrored = Mirrored { held_memory_bytes: 4096, held_spill_bytes: 8192, events };
     let text = metrics.render(&snapshot(), &mirrored);
