@@ -79,10 +79,13 @@ passed=0 skipped=0 unknown=0
 for name in "${tests[@]}"; do
     output=$work/output
     (cd "$suite" && PATH=$work/bin:$PATH HOST_OPTIONS=$work/config timeout -k 10 "${LIMIT:-300}" ./check "$name") >"$output" 2>&1 || true
-    if grep -q '^Passed all 1 tests' "$output"; then
-        passed=$((passed + 1))
-    elif grep -q "^Not run: $name" "$output"; then
+    if grep -q "^Not run: $name" "$output"; then
         skipped=$((skipped + 1))
+    elif grep -q '^Passed all 1 tests' "$output"; then
+        passed=$((passed + 1))
+    elif grep -q 'ulimit: .*: cannot modify limit: Operation not permitted' "$output"; then
+        skipped=$((skipped + 1))
+        echo "left out: $name: root may not raise limits here (no CAP_SYS_RESOURCE)"
     elif cause=$(grep "^$name " "$known"); then
         echo "known: $cause"
     else

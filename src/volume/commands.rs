@@ -98,7 +98,7 @@ fn held(inner: &Inner, limit: usize) -> HeldPage {
     HeldPage {
         total: total as u64,
         waiting_for_space: now.model.waiting_for_space,
-        ops: ops.into_iter().map(|op| held_op(op, &now)).collect(),
+        ops: ops.into_iter().map(|op| held_op(&op, &now)).collect(),
     }
 }
 
@@ -184,7 +184,7 @@ fn expired() -> ControlRefusal {
     ControlRefusal::Conflict("the time limit of the injection (--ttl) has passed; mount again to inject more".into())
 }
 
-fn held_op(op: HeldOperation, now: &EngineStatus) -> control::HeldOp {
+fn held_op(op: &HeldOperation, now: &EngineStatus) -> control::HeldOp {
     let (waits_for, until) = known_end(op.since, op.until, now);
     control::HeldOp {
         id: op.id,
