@@ -47,7 +47,7 @@ pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<u8> {
     };
     let path = args.output.clone().unwrap_or(default);
     write(&path, &page)?;
-    output::print(&format!("{}\n{}\n", first.sentence(), path.display()))?;
+    output::print(&format!("{}\n{}\n", report::verdict_sentence(&first), path.display()))?;
     Ok(FINE)
 }
 

@@ -200,7 +200,7 @@ pub(crate) fn is_of_an_ending_volume(path: &Path) -> bool {
     }
     let status = Client::connect(path).and_then(|client| client.timeout(Some(ENDING)).get("/v1/status?limit=0"));
     match status.map(|reply| reply.body["mountpoint"].as_str().map(PathBuf::from)) {
-        Ok(Some(mountpoint)) => !is_mounted(&mountpoint),
+        Ok(Some(mountpoint)) => !mountinfo::is_mounted(&mountpoint),
         // It says that it is ending, or broke off.
         Ok(None) | Err(ClientError::Broken { .. } | ClientError::NotListening(_)) => true,
         Err(_) => false,
@@ -255,7 +255,7 @@ pub(super) fn find_in(dir: &Path, others: &[PathBuf], arg: Option<&Path>) -> Res
     }
     // A mount point is not looked at: if its volume is stunned, a call for its attributes waits.
     let is_socket = || fs::metadata(arg).is_ok_and(|meta| meta.file_type().is_socket());
-    if !is_mounted(&resolve(arg)) && is_socket() {
+    if !mountinfo::is_mounted(&resolve(arg)) && is_socket() {
         return Ok(arg.into());
     }
     let another = others.iter().map(|dir| socket_in(dir, arg)).find(|socket| fs::symlink_metadata(socket).is_ok());
@@ -278,10 +278,6 @@ fn only_one(dir: &Path) -> Result<PathBuf, FindError> {
             Err(FindError::Several(sockets))
         }
     }
-}
-
-fn is_mounted(path: &Path) -> bool {
-    mountinfo::read().is_ok_and(|mounts| mountinfo::at(&mounts, path).is_some())
 }
 
 /// An absolute path without symbolic links. The last part is only asked whether it is a link, which no volume answers itself.

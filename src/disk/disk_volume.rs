@@ -79,7 +79,7 @@ impl DiskVolume<'_> {
             return;
         }
         self.cut_off();
-        while filesystem::is_mount_point(&self.0.volume) {
+        while mountinfo::is_mounted(&self.0.volume) {
             filesystem::detach(&self.0.volume);
         }
         if !wait_until(CUT_LIMIT, TICK, || self.is_gone()) {
@@ -90,7 +90,7 @@ impl DiskVolume<'_> {
 
     fn is_gone(self) -> bool {
         let daemon_runs = self.0.is_daemon && self.is_alive();
-        !daemon_runs && !filesystem::is_mount_point(&self.0.volume)
+        !daemon_runs && !mountinfo::is_mounted(&self.0.volume)
     }
 
     fn kill(self) {

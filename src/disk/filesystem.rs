@@ -180,7 +180,7 @@ pub(super) fn check_mount_point(place: &Path) -> Result<(PathBuf, bool), VolumeE
     let refused = |kind, text: &str| Err(VolumeError::new(kind, format!("--mount {}: {text}", place.display())));
     let taken = "something is mounted there already; unmount it or choose another place";
     let absolute = std::path::absolute(place).unwrap_or_else(|_| place.to_owned());
-    if is_mount_point(&absolute) {
+    if mountinfo::is_mounted(&absolute) {
         return refused(ErrorKind::Unavailable, taken);
     }
     let found = match absolute.canonicalize() {
@@ -189,7 +189,7 @@ pub(super) fn check_mount_point(place: &Path) -> Result<(PathBuf, bool), VolumeE
         Err(error) if error.kind() == io::ErrorKind::NotFound => return missing_mount_point(place, &absolute),
         Err(error) => return refused(ErrorKind::Io, &error.to_string()),
     };
-    if is_mount_point(&found) {
+    if mountinfo::is_mounted(&found) {
         return refused(ErrorKind::Unavailable, taken);
     }
     match std::fs::read_dir(&found).map(|mut entries| entries.next().is_some()) {
@@ -221,11 +221,6 @@ fn cannot_make(place: &Path, error: &io::Error) -> VolumeError {
         _ => (ErrorKind::CantCreate, format!("cannot be made: {error}")),
     };
     VolumeError::new(kind, format!("--mount {}: {text}", place.display()))
-}
-
-/// Whether something is mounted at exactly this path.
-pub(super) fn is_mount_point(path: &Path) -> bool {
-    mountinfo::read().is_ok_and(|mounts| mountinfo::at(&mounts, path).is_some())
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ use super::guard_process::{self, GuardPlan, LINE_BYTES, SETTINGS_BYTES, THAW_BYT
 use super::undo_action::UndoAction;
 use crate::time::Deadline;
 
-/// How long the guard may take to report that it is on duty.
+/// How long the guard may take to report that it watches.
 const START_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long the guard may take to take in what it is told; it reads all the time, unless the machine is very busy.
@@ -99,7 +99,7 @@ impl Guard {
         self.pid
     }
 
-    /// Whether it is still on duty. If it was killed, another one should be started.
+    /// Whether it still watches. If it was killed, another one should be started.
     pub fn alive(&self) -> bool {
         !self.hung_up(Duration::ZERO)
     }

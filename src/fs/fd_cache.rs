@@ -6,10 +6,10 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::forgotten::ForgottenNodes;
-use super::inode::Inode;
+use super::inode::{Inode, InodeOwner};
 use super::provisioning_tracker::ProvisioningTracker;
 use super::table::{InodeTable, ROOT};
 use crate::backing::HandleSource;
@@ -59,15 +59,6 @@ impl Budget {
 }
 
 impl InodeStore {
-    /// An inode has one descriptor more; if that is one too many, idle ones give up theirs.
-    pub(super) fn opened(&self, inode: &Arc<Inode>) {
-        let open = self.budget.open.fetch_add(1, Ordering::Relaxed) + 1;
-        self.enqueue(inode, open);
-        if open > self.budget.limit {
-            self.give_up_some();
-        }
-    }
-
     fn enqueue(&self, inode: &Arc<Inode>, open: u64) {
         let mut queue = self.budget.queue.lock();
         let most = usize::try_from(open).unwrap_or(usize::MAX).saturating_mul(2).max(1024);
@@ -108,9 +99,38 @@ impl InodeStore {
         }
         given_up > 0
     }
+}
 
-    /// Whether an object can be opened by a handle: those of other file systems than the root's cannot.
-    pub(super) fn has_handle(&self, key: FileKey) -> bool {
+impl InodeOwner for InodeStore {
+    /// If that is one too many, idle ones give up theirs.
+    fn opened(&self, inode: &Arc<Inode>) {
+        let open = self.budget.open.fetch_add(1, Ordering::Relaxed) + 1;
+        self.enqueue(inode, open);
+        if open > self.budget.limit {
+            self.give_up_some();
+        }
+    }
+
+    fn dropped(&self, inode: &Inode, open: bool) {
+        self.table.drop_key(inode.key, inode);
+        if open {
+            self.budget.closed();
+        }
+    }
+
+    fn removed(&self, key: FileKey, unlearned_bytes: u64) {
+        self.tracker.remove(key, unlearned_bytes);
+    }
+
+    fn handles(&self) -> Option<&HandleSource> {
+        self.handles.as_ref()
+    }
+
+    fn has_handle(&self, key: FileKey) -> bool {
         self.handles.is_some() && key.dev == self.table.root_dev()
+    }
+
+    fn no_name_changes(&self) -> RwLockReadGuard<'_, ()> {
+        self.name_changes.read()
     }
 }

@@ -10,9 +10,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use super::rights::FILE_CAPABILITIES;
 use crate::backing::Object;
 
+/// The extended attribute that holds a file's capabilities.
+pub(super) const FILE_CAPABILITIES: &str = "security.capability";
 /// Longer than any that Linux knows.
 const LONGEST: usize = 64;
 /// `XATTR_CREATE`: unless there is one.

@@ -5,17 +5,16 @@
 //! that uses it is held) and it has no name left, the tracker hears that it is gone before its number is free again.
 
 use std::ffi::OsStr;
+use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
-use super::fd_cache::InodeStore;
 use super::file_capabilities::FileCapabilities;
-use super::kernel_cache::KernelCopy;
+use super::kernel_copy::KernelCopy;
 use super::place::{Place, Reach};
-use super::provisioning_tracker::data_bytes;
-use super::types::FileKind;
+use super::types::{FileKind, data_bytes};
 use crate::backing::{Errno, FileHandle, HandleSource, Object, open_path};
 use crate::model::FileKey;
 
@@ -40,6 +39,22 @@ impl Name {
     fn is(&self, parent: &Arc<Inode>, name: &OsStr) -> bool {
         std::ptr::eq(self.parent.as_ptr(), Arc::as_ptr(parent)) && *self.name == *name
     }
+}
+
+/// What an object needs of the store that it is in.
+pub(super) trait InodeOwner: Debug + Send + Sync {
+    /// It has one descriptor more.
+    fn opened(&self, inode: &Arc<Inode>);
+    /// Its memory is about to be given back; `open`: it has a descriptor.
+    fn dropped(&self, inode: &Inode, open: bool);
+    /// Its data is gone; `unlearned_bytes` as in `ProvisioningTracker::remove`.
+    fn removed(&self, key: FileKey, unlearned_bytes: u64);
+    /// What opens objects by their handles, if anything does.
+    fn handles(&self) -> Option<&HandleSource>;
+    /// Whether an object can be opened by a handle: those of other file systems than the root's cannot.
+    fn has_handle(&self, key: FileKey) -> bool;
+    /// Held while an object is looked for by its name: what changes names waits.
+    fn no_name_changes(&self) -> RwLockReadGuard<'_, ()>;
 }
 
 /// An object.
@@ -71,7 +86,7 @@ pub(super) struct Inode {
     unlinked: AtomicBool,
     place: RwLock<Place>,
     name: Mutex<Option<Name>>,
-    store: Weak<InodeStore>,
+    owner: Weak<dyn InodeOwner>,
 }
 
 /// What is known when an object is met for the first time.
@@ -81,7 +96,7 @@ pub(super) struct NewInode {
     pub(super) key: FileKey,
     pub(super) kind: FileKind,
     pub(super) object: Object,
-    pub(super) store: Weak<InodeStore>,
+    pub(super) owner: Weak<dyn InodeOwner>,
 }
 
 impl Inode {
@@ -106,7 +121,7 @@ impl Inode {
             unlinked: AtomicBool::new(false),
             place: RwLock::new(Place::Open(new.object)),
             name: Mutex::new(None),
-            store: new.store,
+            owner: new.owner,
         }
     }
 
@@ -124,15 +139,15 @@ impl Inode {
     }
 
     /// Opens it, and what is above it, if it has no descriptor.
-    pub(super) fn open(self: &Arc<Self>, store: &InodeStore) -> Result<Object, Errno> {
+    pub(super) fn open(self: &Arc<Self>, owner: &dyn InodeOwner) -> Result<Object, Errno> {
         if let Some(object) = self.open_object() {
             return Ok(object);
         }
         // A name that is just being changed is neither the old nor the new one.
-        let _no_name_changes = store.name_changes.read();
+        let _no_name_changes = owner.no_name_changes();
         // What is above it may be given up meanwhile.
         for _ in 0..MOST_TRIES {
-            match self.open_from_above(store) {
+            match self.open_from_above(owner) {
                 Err(Errno::AGAIN) => {}
                 result => return result,
             }
@@ -140,7 +155,7 @@ impl Inode {
         Err(Errno::STALE)
     }
 
-    fn open_from_above(self: &Arc<Self>, store: &InodeStore) -> Result<Object, Errno> {
+    fn open_from_above(self: &Arc<Self>, owner: &dyn InodeOwner) -> Result<Object, Errno> {
         let mut chain = vec![Arc::clone(self)];
         while let Some(last) = chain.last()
             && matches!(*last.place.read(), Place::Named { .. })
@@ -153,23 +168,23 @@ impl Inode {
         }
         let mut above: Option<Object> = None;
         for inode in chain.iter().rev() {
-            above = Some(inode.open_in(above.as_ref(), store)?);
+            above = Some(inode.open_in(above.as_ref(), owner)?);
         }
         above.ok_or(Errno::STALE)
     }
 
     /// Opens it in its directory; `EAGAIN`: that is needed and not known.
-    fn open_in(self: &Arc<Self>, dir: Option<&Object>, store: &InodeStore) -> Result<Object, Errno> {
+    fn open_in(self: &Arc<Self>, dir: Option<&Object>, owner: &dyn InodeOwner) -> Result<Object, Errno> {
         let mut place = self.place.write();
         let object = match &*place {
             Place::Open(object) => return Ok(object.clone()),
-            Place::Handle { handle, .. } => Object::named(store.handles.as_ref().ok_or(Errno::STALE)?.open(handle)?),
+            Place::Handle { handle, .. } => Object::named(owner.handles().ok_or(Errno::STALE)?.open(handle)?),
             Place::Named { .. } => self.find_in(dir.ok_or(Errno::AGAIN)?, &place)?,
         };
         *place = Place::Open(object.clone());
         self.used.store(true, Ordering::Relaxed);
         drop(place);
-        store.opened(self);
+        owner.opened(self);
         Ok(object)
     }
 
@@ -183,8 +198,8 @@ impl Inode {
     }
 
     /// Gives up the descriptor, unless it is being used right now or nothing else leads to the object. Whether it did.
-    pub(super) fn close(&self, store: &InodeStore) -> bool {
-        let by = if store.has_handle(self.key) { Reach::Handle } else { Reach::Name };
+    pub(super) fn close(&self, owner: &dyn InodeOwner) -> bool {
+        let by = if owner.has_handle(self.key) { Reach::Handle } else { Reach::Name };
         if by == Reach::Name && !self.is_found_by_name() {
             return false;
         }
@@ -265,10 +280,10 @@ impl Inode {
     }
 
     /// Tells the tracker that it is gone, once.
-    pub(super) fn tell_gone(&self, store: &InodeStore, data_bytes: u64) {
+    pub(super) fn tell_gone(&self, owner: &dyn InodeOwner, data_bytes: u64) {
         if !self.gone.swap(true, Ordering::AcqRel) {
             let unlearned = if self.learned.load(Ordering::Acquire) { 0 } else { data_bytes };
-            store.tracker.remove(self.key, unlearned);
+            owner.removed(self.key, unlearned);
         }
     }
 
@@ -306,11 +321,11 @@ impl Inode {
     }
 
     fn end_if_orphan(&self) {
-        let Some(store) = self.store.upgrade() else { return };
+        let Some(owner) = self.owner.upgrade() else { return };
         if !self.gone.load(Ordering::Acquire)
-            && let Some(bytes) = self.orphan_bytes(&store)
+            && let Some(bytes) = self.orphan_bytes(&*owner)
         {
-            self.tell_gone(&store, bytes);
+            self.tell_gone(&*owner, bytes);
         }
     }
 
@@ -320,14 +335,14 @@ impl Inode {
     }
 
     /// The data of an object that has no name left; `None`: it has one, or nobody can tell.
-    fn orphan_bytes(&self, store: &InodeStore) -> Option<u64> {
+    fn orphan_bytes(&self, owner: &dyn InodeOwner) -> Option<u64> {
         match &*self.place.read() {
             Place::Open(object) => {
                 let stat = object.stat().ok()?;
                 (stat.st_nlink == 0).then(|| data_bytes(&stat))
             }
             Place::Handle { handle, data_bytes } => {
-                let gone = matches!(store.handles.as_ref()?.open(handle), Err(Errno::STALE));
+                let gone = matches!(owner.handles()?.open(handle), Err(Errno::STALE));
                 gone.then_some(*data_bytes)
             }
             Place::Named { data_bytes, .. } => self.is_unlinked().then_some(*data_bytes),
@@ -340,10 +355,8 @@ impl Drop for Inode {
         if self.kind == FileKind::RegularFile {
             self.end_if_orphan();
         }
-        let Some(store) = self.store.upgrade() else { return };
-        store.table.drop_key(self.key, self);
-        if matches!(*self.place.read(), Place::Open(_)) {
-            store.budget.closed();
+        if let Some(owner) = self.owner.upgrade() {
+            owner.dropped(self, matches!(*self.place.read(), Place::Open(_)));
         }
     }
 }

@@ -16,6 +16,7 @@ mod forgotten;
 mod handles;
 mod inode;
 mod kernel_cache;
+mod kernel_copy;
 mod names;
 mod paths;
 mod place;
@@ -54,7 +55,7 @@ use fd_cache::{Budget, InodeStore};
 use files::OpenFile;
 use forgotten::ForgottenNodes;
 use handles::Handles;
-use inode::{Inode, NewInode};
+use inode::{Inode, InodeOwner, NewInode};
 use table::InodeTable;
 use types::FileKind::Directory;
 
@@ -186,7 +187,7 @@ impl FileSystem {
         if let Some(object) = inode.open_object() {
             return Ok(object);
         }
-        self.with_room(|| inode.open(&self.store))
+        self.with_room(|| inode.open(&*self.store))
     }
 
     /// Opens something; if there is no descriptor left for it, idle objects give up theirs first. Others may take what
@@ -291,12 +292,13 @@ const fn key_of(stat: &Stat) -> FileKey {
 /// The inode of an object, known or new, with one look-up more.
 fn meet(store: &Arc<InodeStore>, object: Object, stat: &Stat) -> Arc<Inode> {
     let (key, kind) = (key_of(stat), FileKind::of_stat(stat));
-    let met = store.table.meet(NewInode { node: 0, generation: 0, key, kind, object, store: Arc::downgrade(store) });
+    let owner: Weak<dyn InodeOwner> = Arc::<InodeStore>::downgrade(store);
+    let met = store.table.meet(NewInode { node: 0, generation: 0, key, kind, object, owner });
     if met.took_fd {
         store.opened(&met.inode);
     }
     if let Some(gone) = met.replaced {
-        gone.tell_gone(store, gone.last_data_bytes());
+        gone.tell_gone(&**store, gone.last_data_bytes());
     }
     met.inode
 }

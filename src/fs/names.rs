@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
+use super::inode::InodeOwner;
 use super::inode::{Inode, SET_ID};
 use super::table::ROOT;
 use super::types::FileKind;

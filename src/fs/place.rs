@@ -3,8 +3,7 @@
 //! Must not know: which objects idle, and when. Invariant: what is opened again is the object that was closed, or nothing:
 //! a handle tells objects apart by itself, a name is compared by device, inode number and time of birth.
 
-use super::provisioning_tracker::data_bytes;
-use super::types::FileKind;
+use super::types::{FileKind, data_bytes};
 use crate::backing::{Birth, FileHandle, HandleSource, Object};
 
 /// How an object is reached.

@@ -8,13 +8,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{OFlags, Stat};
+use rustix::fs::OFlags;
 
 use super::files::OpenFile;
 use super::inode::Inode;
-use super::types::{FileKind, whole};
+use super::types::FileKind;
 use super::{FileSystem, FsResult};
-use crate::backing::{data_extents, data_extents_up_to, whole_blocks};
+use crate::backing::{data_extents, data_extents_up_to};
 use crate::engine::Engine;
 use crate::model::FileKey;
 use crate::units::ByteRange;
@@ -58,11 +58,6 @@ impl ProvisioningTracker for Engine {
     fn wants_learned_reads(&self) -> bool {
         Self::wants_learned_reads(self)
     }
-}
-
-/// Bytes of data that a file holds at most.
-pub(super) fn data_bytes(stat: &Stat) -> u64 {
-    whole_blocks(whole(stat.st_blocks), whole(stat.st_size))
 }
 
 impl FileSystem {

@@ -22,6 +22,7 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::file_capabilities::FILE_CAPABILITIES;
 use super::inode::{Inode, SET_ID};
 use super::types::FileKind;
 use super::{Caller, FileSystem, FsResult};
@@ -33,8 +34,6 @@ const SET_UID: u32 = 0o4000;
 const SET_GID: u32 = 0o2000;
 const GROUP_EXECUTE: u32 = 0o010;
 
-/// The extended attribute that holds a file's capabilities.
-pub(super) const FILE_CAPABILITIES: &str = "security.capability";
 /// The one that holds its ACL.
 const ACCESS_ACL: &str = "system.posix_acl_access";
 const TRUSTED: &[u8] = b"trusted.";

@@ -102,7 +102,7 @@ impl InodeTable {
             return Met { inode: Arc::clone(inode), took_fd, replaced: None };
         }
         let node = self.new_node(key);
-        let handle = new.store.upgrade().filter(|store| store.has_handle(key));
+        let handle = new.owner.upgrade().filter(|owner| owner.has_handle(key));
         let handle = handle.and_then(|_| HandleSource::handle_of(&new.object).ok());
         // An object that is met again has the generation that it had: who keeps a handle compares it.
         let generation =

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::{FileType, Stat};
 
 use super::FsResult;
+use crate::backing::whole_blocks;
 
 /// What an object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,6 +220,11 @@ pub trait DirSink {
     fn add(&mut self, entry: &DirEntry<'_>) -> bool;
     /// The end: sends what it has, or the error.
     fn finish(self, result: FsResult<()>);
+}
+
+/// Bytes of data that a file holds at most.
+pub(super) fn data_bytes(stat: &Stat) -> u64 {
+    whole_blocks(whole(stat.st_blocks), whole(stat.st_size))
 }
 
 #[cfg(test)]

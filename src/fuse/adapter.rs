@@ -18,10 +18,10 @@ use fuser::{
 };
 
 use super::convert::{self, caller};
+use super::mount_spec::MountSpec;
 use super::negotiate::{negotiate, open_flags};
 use super::pending::PendingRequests;
 use super::replies::{self, Plain, Plus};
-use super::session::MountSpec;
 use crate::fs::{CacheMode, CopyEnd, FileSystem, SetAttr, WriteKind};
 
 /// The file system as fuser calls it.

@@ -16,12 +16,13 @@ use parking_lot::{Condvar, Mutex};
 use super::attach::{Detach, MountTableOptions, Unattached, detach};
 use super::error::{MountError, UnmountError};
 use super::kernel::{self, MountIdentity, identity_at};
+use super::mount_spec::MountSpec;
 use super::mountpoint::is_dead;
 use super::notify::Notify;
 use super::signal::block_file_size_signal;
 use super::{Adapter, ConnectionId, interrupt};
 
-use crate::fs::{CacheMode, FileSystem, KernelCache};
+use crate::fs::{FileSystem, KernelCache};
 use crate::sys::mountinfo;
 use crate::time::Deadline;
 
@@ -29,27 +30,6 @@ use crate::time::Deadline;
 const DROP_LIMIT: Duration = Duration::from_secs(5);
 /// How long the daemon's threads may take to see that their connection was aborted.
 const ABORT_LIMIT: Duration = Duration::from_secs(1);
-
-/// How a volume is mounted.
-#[derive(Debug, Clone)]
-pub struct MountSpec {
-    /// Where: a canonical path, checked by [`super::check`].
-    pub mountpoint: PathBuf,
-    /// The source in the mount table; the backing's path, so that overlapping volumes see each other.
-    pub fsname: String,
-    /// What the kernel caches.
-    pub cache: CacheMode,
-    /// The kernel's `max_background`.
-    pub queue_depth: u16,
-    /// FUSE threads. From 1 to 64.
-    pub threads: usize,
-    /// Idle processors may be kept awake while requests come in quick succession.
-    pub low_latency: bool,
-    /// Users other than the one who mounts may use it.
-    pub allow_other: bool,
-    /// Mounted read-only.
-    pub read_only: bool,
-}
 
 /// How an unmount went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::grains::GrainSet;
-use super::mapping::{Learned, ProvisionPlan};
 use super::op::FileKey;
+use super::provision_plan::{Learned, ProvisionPlan};
 use crate::seed;
 use crate::units::{ByteRange, GrainSize};
 

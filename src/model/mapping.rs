@@ -9,52 +9,11 @@ use super::config::{ModelConfig, Placement};
 use super::direct_mapping::DirectMapping;
 use super::op::FileKey;
 use super::packed_mapping::PackedMapping;
-use crate::seed::DrawKey;
+use super::provision_plan::{Learned, ProvisionPlan};
 use crate::units::{BLOCK_BYTES, ByteRange};
 
 /// The key of the virtual disk's grains; no file has it.
 const DISK: FileKey = FileKey { dev: u64::MAX, ino: u64::MAX };
-
-/// What a write newly takes.
-#[derive(Debug, Default)]
-pub(super) struct ProvisionPlan {
-    /// The grains, in the order in which they are provisioned.
-    pub(super) fresh: Vec<u64>,
-    /// Of which the first so many have data already (cold volumes).
-    pub(super) cold: usize,
-    /// BlockAllocator (packed).
-    pub(super) blocks: u64,
-    /// Whose grains.
-    pub(super) identity: u64,
-    /// Discard epoch of these grains.
-    pub(super) epoch: u32,
-}
-
-impl ProvisionPlan {
-    fn clear(&mut self) {
-        self.fresh.clear();
-        (self.cold, self.blocks, self.identity, self.epoch) = (0, 0, 0, 0);
-    }
-
-    /// How many grains.
-    pub(super) fn grains(&self) -> u64 {
-        self.fresh.len() as u64
-    }
-
-    /// What the draws of one of its grains go by.
-    pub(super) const fn key(&self, index: u64) -> DrawKey {
-        DrawKey { identity: self.identity, index, epoch: self.epoch }
-    }
-}
-
-/// What a file that was there at mount turned out to have.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Learned {
-    /// Grains that its data touches (direct).
-    pub(super) grains: u64,
-    /// Bytes of data.
-    pub(super) data: u64,
-}
 
 /// What went back to the pool.
 #[derive(Debug)]

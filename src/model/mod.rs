@@ -31,6 +31,7 @@ mod op;
 mod packed_mapping;
 mod pool;
 mod pool_checkpoint;
+mod provision_plan;
 mod space;
 mod stun;
 mod timer;
@@ -54,8 +55,9 @@ use first_read::FirstReads;
 use hold_queue::HoldQueue;
 use inflight::InFlight;
 use lanes::Lanes;
-use mapping::{Mapping, ProvisionPlan};
+use mapping::Mapping;
 use pool::Pool;
+use provision_plan::ProvisionPlan;
 use stun::StunState;
 use waiters::Waiters;
 

@@ -14,8 +14,8 @@ use std::ops::Range;
 use super::block_allocator::{AllocatorCheckpoint, BlockAllocator};
 use super::extent_codec::Extent;
 use super::file_extents::FileExtents;
-use super::mapping::ProvisionPlan;
 use super::op::FileKey;
+use super::provision_plan::ProvisionPlan;
 use crate::units::{BLOCK_BYTES, ByteRange, GrainSize};
 
 /// The virtual disk and who has what of it.

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use super::config::{OnFull, Placement, Scope, StunTrigger};
-use super::mapping::ProvisionPlan;
 use super::op::{Access, FileKey, ModelNotice, ModelOp, Penalty, Refusal, StunCause, Verdict};
+use super::provision_plan::ProvisionPlan;
 use super::waiters::SpaceWaiter;
 use super::{Model, ModelCounters};
 use crate::seed::DrawKey;

@@ -17,6 +17,7 @@ mod tests;
 
 pub use error::ReportError;
 pub use run::{ReportFile, Run, RunReader};
+pub use sentence::verdict_sentence;
 
 /// The page of one run.
 pub fn page(run: &Run) -> String {

@@ -165,13 +165,6 @@ impl RunReader {
     }
 }
 
-impl Run {
-    /// The verdict in one sentence.
-    pub fn sentence(&self) -> String {
-        super::sentence::of(self)
-    }
-}
-
 /// About how many series an arm has: those of the volume and of an observer, and of each writer.
 fn series_of(arm: &ArmResult) -> usize {
     15 + 6 * arm.writers.len()

@@ -8,7 +8,7 @@ use crate::scenario::result::{ArmResult, Outcome, RunResult, Verdict};
 use crate::units::text;
 
 /// The sentence of a run.
-pub(super) fn of(run: &Run) -> String {
+pub fn verdict_sentence(run: &Run) -> String {
     let result = &run.result;
     let worst = result.arms.iter().max_by_key(|arm| arm.verdict);
     let reason = worst.and_then(|arm| Some((arm, arm.reasons.first()?)));

@@ -63,6 +63,11 @@ pub(crate) fn is_seen_in_other_namespace(device: (u32, u32)) -> bool {
     })
 }
 
+/// Whether something is mounted at exactly `path`, by the mount table: what is mounted is not asked.
+pub(crate) fn is_mounted(path: &Path) -> bool {
+    read().is_ok_and(|mounts| at(&mounts, path).is_some())
+}
+
 /// Parses the table; lines that are not understood are left out.
 pub(crate) fn parse(table: &[u8]) -> Vec<Mount> {
     table.split(|byte| *byte == b'\n').filter_map(parse_line).collect()

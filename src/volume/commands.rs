@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::inner::Inner;
 use super::path_checks;
-use super::shutdown::Stop;
+use super::stopper::Stop;
 use crate::control::{
     self, ArmReply, Command, ControlRefusal, DiscardReply, EventsStatus, GrowReply, HeldPage, OperationCounters,
     OptionChanges, ReleaseReply, Reply, ResumeReply, Status, StatusReply, StopReply, StunReply, StunStatus,
@@ -57,8 +57,8 @@ pub(super) fn execute(inner: &Inner, command: Command) -> Result<Reply, ControlR
 
 fn status(inner: &Inner) -> Status {
     let now = inner.engine.status();
-    let summary = inner.witness.summary(&now);
-    let events = inner.witness.log.counts();
+    let summary = inner.observer.summary(&now);
+    let events = inner.observer.log.counts();
     Status {
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),

@@ -33,7 +33,7 @@ impl ControlHandler for ControlledVolume {
     }
 
     fn events(&self) -> EventLog {
-        self.0.witness.log.clone()
+        self.0.observer.log.clone()
     }
 
     fn metrics(&self) -> String {
@@ -41,8 +41,8 @@ impl ControlHandler for ControlledVolume {
         let mirrored = Mirrored {
             held_memory_bytes: now.held_memory,
             held_spill_bytes: now.held_spilled,
-            events: self.0.witness.log.counts(),
+            events: self.0.observer.log.counts(),
         };
-        self.0.witness.metrics.render(&now.model, &mirrored)
+        self.0.observer.metrics.render(&now.model, &mirrored)
     }
 }

@@ -13,8 +13,8 @@ use rustix::process::Pid;
 
 use super::error::{ErrorKind, VolumeError};
 use super::observer::{Summary, VolumeObserver};
-use super::shutdown::Stopper;
 use super::state::StateStore;
+use super::stopper::Stopper;
 use super::stun_freezer::StunFreezer;
 use super::watch::Watch;
 use crate::control::{ControlServer, MetricsServer};
@@ -39,7 +39,7 @@ pub(super) struct Inner {
     pub(super) options: VolumeOptions,
     pub(super) clock: Clock,
     pub(super) engine: Engine,
-    pub(super) witness: Arc<VolumeObserver>,
+    pub(super) observer: Arc<VolumeObserver>,
     pub(super) stopper: Stopper,
     pub(super) state: Arc<StateStore>,
     /// The last session did not end cleanly; nor does one that never came up after it.
@@ -81,7 +81,7 @@ impl Inner {
     }
 
     pub(super) fn summary(&self) -> Summary {
-        self.witness.summary(&self.engine.status())
+        self.observer.summary(&self.engine.status())
     }
 
     /// Stuns the volume, and waits for operations that began before it, at most for `settle`. What is to be frozen stands
@@ -114,7 +114,7 @@ impl Inner {
         released
     }
 
-    pub(super) fn keep_books(&self) -> Result<(), VolumeError> {
+    pub(super) fn save_state(&self) -> Result<(), VolumeError> {
         let used = self.engine.provisioned();
         self.state
             .save(self.engine.save(), used)
@@ -147,7 +147,7 @@ impl Inner {
     }
 
     /// A guard for this volume, told of all that has to be undone by now.
-    pub(super) fn post_guard(&self, set: &mut FreezeSet) -> io::Result<()> {
+    pub(super) fn start_guard(&self, set: &mut FreezeSet) -> io::Result<()> {
         let helper = self.helper.as_deref();
         let guard = self.watch.with_lock(|lock| Guard::spawn_with_lock(&self.options.mountpoint, helper, lock))?;
         if let Some(mount) = self.mounted.get() {
@@ -176,22 +176,22 @@ impl Inner {
     }
 
     /// Posts another guard if the first was killed; whether there is one now.
-    pub(super) fn guard_stands(&self, set: &mut FreezeSet) -> bool {
+    pub(super) fn ensure_guard(&self, set: &mut FreezeSet) -> bool {
         if self.guard_alive() {
             return true;
         }
-        let posted = self.post_guard(set);
+        let posted = self.start_guard(set);
         self.warn(match &posted {
-            Ok(()) => "the guard process was killed; another one is on duty".to_owned(),
+            Ok(()) => "the guard process was killed; another one has taken its place".to_owned(),
             Err(error) => format!("the guard process was killed, and no other can be started: {error}"),
         });
         posted.is_ok()
     }
 
-    /// As [`Inner::guard_stands`], unless something is being frozen just now: then that sees to it.
-    pub(super) fn look_after_guard(&self) {
+    /// As [`Inner::ensure_guard`], unless something is being frozen just now: then that sees to it.
+    pub(super) fn check_guard(&self) {
         if let Some(mut set) = self.freezer.try_set() {
-            self.guard_stands(&mut set);
+            self.ensure_guard(&mut set);
         }
     }
 
@@ -208,7 +208,7 @@ impl Inner {
     /// Tells, in one line, the user who runs the volume and the readers of its events what they must know.
     pub(super) fn warn(&self, message: String) {
         tracing::warn!("{message}");
-        self.witness.log.emit(EventBody::Warning { message });
+        self.observer.log.emit(EventBody::Warning { message });
     }
 
     pub(super) fn dismiss_guard(&self) {

@@ -7,6 +7,7 @@ mod builder;
 mod commands;
 mod control_target;
 mod error;
+mod freezer_thread;
 mod inner;
 mod mount;
 mod observer;
@@ -16,6 +17,7 @@ mod shutdown;
 mod state;
 mod state_collection;
 mod state_lock;
+mod stopper;
 mod stun_freezer;
 mod watch;
 
@@ -24,7 +26,7 @@ pub use builder::VolumeBuilder;
 pub use error::{ErrorKind, VolumeError};
 pub use observer::{HoldParts, Summary};
 pub use panics::Panics;
-pub use shutdown::{Stop, Stopper};
+pub use stopper::{Stop, Stopper};
 
 use std::fmt;
 use std::path::Path;
@@ -193,12 +195,12 @@ impl Volume {
 
     /// Events from now on. A receiver that falls far behind loses some.
     pub fn events(&self) -> Receiver<Arc<Event>> {
-        self.inner.witness.log.subscribe()
+        self.inner.observer.log.subscribe()
     }
 
     /// The last events so far.
     pub fn recent_events(&self) -> Vec<Arc<Event>> {
-        self.inner.witness.log.recent()
+        self.inner.observer.log.recent()
     }
 
     /// What it has done so far.

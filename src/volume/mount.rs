@@ -16,10 +16,11 @@ use super::error::{ErrorKind, VolumeError};
 use super::inner::{Inner, Scan, Servers};
 use super::observer::{Summary, VolumeObserver};
 use super::path_checks;
-use super::shutdown::{self, Requests, Stopper};
 use super::state::{Left, StateStore};
+use super::stopper::{Requests, Stopper};
 use super::stun_freezer::StunFreezer;
 use super::watch::Watch;
+use super::{freezer_thread, shutdown};
 use crate::backing;
 use crate::control::is_of_an_ending_volume;
 use crate::engine::{Engine, EngineParts, Filter, Observer};
@@ -76,15 +77,15 @@ pub(super) fn mount(mut options: VolumeOptions) -> Result<Mounted, VolumeError> 
     let log = EventLog::open(options.events.as_deref(), clock).map_err(|error| {
         VolumeError::io("events cannot be written to", path_or_dot(options.events.as_deref()), &error)
     })?;
-    let witness = Arc::new(VolumeObserver::new(log, Arc::clone(&state), Arc::clone(&freezer)));
-    let engine = start_engine(&options, model, clock, filter, &witness)?;
+    let observer = Arc::new(VolumeObserver::new(log, Arc::clone(&state), Arc::clone(&freezer)));
+    let engine = start_engine(&options, model, clock, filter, &observer)?;
     let (stopper, requests) = Stopper::new(engine.clone());
     let inner = Arc::new(Inner {
         filter: Mutex::new(options.filter.clone()),
         options,
         clock,
         engine,
-        witness,
+        observer,
         stopper,
         state,
         after_crash: rebuilt.is_some(),
@@ -233,14 +234,14 @@ fn start_engine(
     model: Model,
     clock: Clock,
     filter: Filter,
-    witness: &Arc<VolumeObserver>,
+    observer: &Arc<VolumeObserver>,
 ) -> Result<Engine, VolumeError> {
     let parts = EngineParts {
         model,
         clock,
         filter,
         held_memory: held_memory(options.held_memory),
-        observer: Arc::clone(witness) as Arc<dyn Observer>,
+        observer: Arc::clone(observer) as Arc<dyn Observer>,
         on_thread_start: || {
             fuse::block_file_size_signal();
             backing::favour_this_thread();
@@ -259,7 +260,7 @@ fn held_memory(asked: Bytes) -> Bytes {
 /// Everything before the mount that it needs: the first event, the floor on disk, the guard.
 fn begin(inner: &Inner, rebuilt: Option<String>) -> Result<(), VolumeError> {
     let options = &inner.options;
-    inner.witness.log.emit(EventBody::Started {
+    inner.observer.log.emit(EventBody::Started {
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
         backing: options.backing.display().to_string(),
@@ -271,7 +272,7 @@ fn begin(inner: &Inner, rebuilt: Option<String>) -> Result<(), VolumeError> {
     });
     let used = inner.engine.record_usage();
     if let Some(reason) = rebuilt {
-        inner.witness.log.emit(EventBody::Rebuilt { reason, used_bytes: used.0 });
+        inner.observer.log.emit(EventBody::Rebuilt { reason, used_bytes: used.0 });
     }
     inner
         .state
@@ -279,16 +280,14 @@ fn begin(inner: &Inner, rebuilt: Option<String>) -> Result<(), VolumeError> {
         .map_err(|error| VolumeError::io("no state can be kept for", &options.backing, &error))?;
     let mut set = inner.freezer.set();
     inner
-        .post_guard(&mut set)
+        .start_guard(&mut set)
         .map_err(|error| VolumeError::new(ErrorKind::Os, format!("the guard process cannot be started: {error}")))
 }
 
 /// What the guard has to be there for.
 fn begin_around(inner: &Arc<Inner>) -> Result<(), VolumeError> {
-    inner.watch.start(&inner.options, &inner.witness.log, |action| inner.arm_guard(action))?;
-    inner
-        .freezer
-        .start(inner)
+    inner.watch.start(&inner.options, &inner.observer.log, |action| inner.arm_guard(action))?;
+    freezer_thread::start(inner)
         .map_err(|error| VolumeError::new(ErrorKind::Os, format!("no thread can be started: {error}")))
 }
 
@@ -348,7 +347,7 @@ fn mount_source(backing: &Path) -> String {
 /// what was put there meanwhile has its space, and `statfs` shows it.
 fn start_scan(inner: &Arc<Inner>) {
     let (engine, stop) = (inner.engine.clone(), Arc::clone(&inner.scan.stop));
-    let (path, log) = (inner.options.backing.clone(), inner.witness.log.clone());
+    let (path, log) = (inner.options.backing.clone(), inner.observer.log.clone());
     engine.scanning();
     let thread = Builder::new().name("stunfs-scan".into()).spawn(move || {
         let _ = backing::set_nice(19);
@@ -400,9 +399,9 @@ fn undo(inner: &Inner) {
     inner.engine.shut_down();
     if !inner.after_crash {
         // What a crash left is left for the mount that succeeds, which will tell of it.
-        let _ = inner.keep_books();
+        let _ = inner.save_state();
     }
-    inner.witness.log.close("the mount failed", 0, Duration::from_secs(2));
+    inner.observer.log.close("the mount failed", 0, Duration::from_secs(2));
     inner.dismiss_guard();
     inner.state.unlock();
 }

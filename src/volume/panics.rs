@@ -6,7 +6,7 @@ use std::panic;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use super::shutdown::{Stop, Stopper};
+use super::stopper::{Stop, Stopper};
 
 /// Tells whether a thread has panicked.
 #[derive(Debug, Clone, Default)]

@@ -9,16 +9,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
 use rustix::event::PollFlags;
 
 use super::error::{ErrorKind, VolumeError};
 use super::inner::Inner;
 use super::observer::Summary;
-use crate::engine::Engine;
+use super::stopper::{Requests, Stop};
 use crate::fuse::{Ending, Session, UnmountOutcome, Visibility};
 use crate::sys::mountinfo;
-use crate::sys::wakeup::Wakeup;
 use crate::time::Deadline;
 
 /// How often a volume is looked for that is not where it was mounted, and another guard is tried if none could be started. Otherwise
@@ -33,54 +31,6 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// The same for a user in a hurry.
 const GRACE_AT_ONCE: Duration = Duration::from_millis(200);
-
-/// How a volume is asked to end. Held operations succeed in either case, and nothing is mounted at once in either case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
-    /// Files that are open may be used for five seconds more.
-    Drain,
-    /// Files that are open lose their file system now.
-    AtOnce,
-}
-
-/// Ends a volume or its injection, from any thread.
-#[derive(Debug, Clone)]
-pub struct Stopper {
-    requests: Sender<(Stop, String)>,
-    wakeup: Arc<Wakeup>,
-    engine: Engine,
-}
-
-impl Stopper {
-    pub(super) fn new(engine: Engine) -> (Self, Requests) {
-        let (requests, receiver) = crossbeam_channel::unbounded();
-        (Self { requests, wakeup: Arc::new(Wakeup::new()), engine }, receiver)
-    }
-
-    /// Asks for the end and returns at once; a second request can only hurry it.
-    pub fn request_stop(&self, how: Stop) {
-        self.request_stop_for(how, "asked to end");
-    }
-
-    /// As [`Stopper::request_stop`]; `reason` goes into the last event.
-    pub fn request_stop_for(&self, how: Stop, reason: impl Into<String>) {
-        // No client listens any more once the end is under way.
-        let _ = self.requests.send((how, reason.into()));
-        self.wakeup.wake();
-    }
-
-    /// Has the thread that waits for the end look around.
-    pub(super) fn wake(&self) {
-        self.wakeup.wake();
-    }
-
-    /// Ends all injection and answers what is held; the volume stays mounted as a plain pass-through.
-    pub fn release(&self) {
-        self.engine.release_all();
-    }
-}
-
-pub(super) type Requests = Receiver<(Stop, String)>;
 
 /// Waits for the end and carries it out.
 pub(super) fn run(inner: &Inner, session: &Session, requests: &Requests) -> Result<Summary, VolumeError> {
@@ -98,10 +48,10 @@ pub(super) fn run(inner: &Inner, session: &Session, requests: &Requests) -> Resu
     inner.stop_scan();
     inner.engine.shut_down();
     inner.stop_watch();
-    let kept = inner.keep_books();
+    let kept = inner.save_state();
     let summary = inner.summary();
     // The log first: clients that follow the events over the control socket must see the last one.
-    inner.witness.log.close(reason, summary.held, Duration::from_secs(10));
+    inner.observer.log.close(reason, summary.held, Duration::from_secs(10));
     inner.stop_servers();
     inner.dismiss_guard();
     inner.state.unlock();
@@ -114,7 +64,7 @@ fn wait_for_reason(inner: &Inner, session: &Session, requests: &Requests) -> (St
     let mut absence = Absence::default();
     // Opened before the first look: a change since then is reported.
     let mounts = File::open(mountinfo::TABLE).ok();
-    let wakeup = Arc::clone(&inner.stopper.wakeup);
+    let wakeup = Arc::clone(inner.stopper.wakeup());
     session.on_ended(move |_| wakeup.wake());
     loop {
         if let Ok(request) = requests.try_recv() {
@@ -127,7 +77,7 @@ fn wait_for_reason(inner: &Inner, session: &Session, requests: &Requests) -> (St
             };
         }
         let in_place = absence.look(inner, session);
-        inner.look_after_guard();
+        inner.check_guard();
         sleep(inner, mounts.as_ref().filter(|_| in_place));
     }
 }
@@ -140,7 +90,7 @@ fn sleep(inner: &Inner, mounts: Option<&File>) {
     let mounts = mounts.map(|mounts| (mounts.as_fd(), PollFlags::PRI));
     let guard = guard.as_ref().map(|guard| (guard.as_fd(), PollFlags::empty()));
     let others: Vec<_> = mounts.into_iter().chain(guard).collect();
-    inner.stopper.wakeup.sleep(&others, within);
+    inner.stopper.wakeup().sleep(&others, within);
 }
 
 /// What has been done about a volume that is no longer where it was mounted.

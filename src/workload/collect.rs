@@ -12,11 +12,12 @@ use roaring::RoaringTreemap;
 
 use super::WorkloadOptions;
 use super::heartbeat::{Heartbeat, HeartbeatsReport};
+use super::kept::Kept;
 use super::lock::LockWatch;
 use super::measure::{Meter, Stats, WriterOp, add_time, micros, microseconds};
 use super::ranges::ranges;
 use super::report::{
-    AckLatency, IntervalReport, Kept, LockReport, LongWait, OpReport, PileUp, Trouble, WorkloadProgress, WorkloadReport,
+    AckLatency, IntervalReport, LockReport, LongWait, OpReport, PileUp, Trouble, WorkloadProgress, WorkloadReport,
 };
 use crate::time::SimTime;
 

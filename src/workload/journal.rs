@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use roaring::RoaringTreemap;
 
+use super::kept::Kept;
 use super::ranges::ranges;
-use super::report::Kept;
 
 /// An acknowledgement log that is being written.
 #[derive(Debug)]

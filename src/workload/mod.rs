@@ -21,6 +21,7 @@ mod collect;
 mod crew;
 mod heartbeat;
 mod journal;
+mod kept;
 mod kinds;
 mod lock;
 mod measure;
@@ -44,10 +45,11 @@ use serde::{Deserialize, Serialize};
 
 pub use heartbeat::{HeartbeatReport, HeartbeatsReport};
 pub use journal::{AckLogError, read_ack_log};
+pub use kept::Kept;
 pub use measure::WriterOp;
 pub use metrics::MetricValue;
 pub use report::{
-    AckLatency, IntervalReport, Kept, LockReport, LongWait, OpReport, PileUp, Trouble, WorkloadProgress, WorkloadReport,
+    AckLatency, IntervalReport, LockReport, LongWait, OpReport, PileUp, Trouble, WorkloadProgress, WorkloadReport,
 };
 pub use run::{WorkloadError, run};
 pub use verify::{Verified, verify};

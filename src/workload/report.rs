@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::WriterKind;
 use super::heartbeat::HeartbeatsReport;
+use super::kept::Kept;
 use super::measure::WriterOp;
 use super::verify::Verified;
 
@@ -102,15 +103,6 @@ pub struct PileUp {
     pub waiters: Vec<String>,
     /// How long the first of them had waited.
     pub for_us: u64,
-}
-
-/// Records of one writer, as inclusive ranges of their numbers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
-    /// The writer.
-    pub writer: String,
-    /// First and last number of each range.
-    pub records: Vec<(u64, u64)>,
 }
 
 /// How far a run is.

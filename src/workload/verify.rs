@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 
+use super::kept::Kept;
 use super::names::{first_of, is_data_file};
 use super::ranges::ranges;
 use super::record::{find, header};
-use super::report::Kept;
 
 /// Ranges of lost records that are listed; the count is of all.
 const MAX_LISTED: usize = 100;

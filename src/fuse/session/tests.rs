@@ -6,6 +6,7 @@ use rustix::fs::getxattr;
 
 use super::super::negotiate::negotiate;
 use super::*;
+use crate::options::CacheMode;
 use crate::sys::{mountinfo, process};
 use crate::time::wait_until;
 

@@ -8,6 +8,7 @@ use super::figures::{badge, figure, magnitude, table};
 use super::{Charts, beside, verdict};
 use crate::report::lanes::{Style, series};
 use crate::report::run::Run;
+use crate::report::sentence::verdict_sentence;
 use crate::scenario::MetricValue;
 use crate::scenario::result::ArmResult;
 use crate::units::text;
@@ -25,7 +26,7 @@ pub(super) fn header(a: &Run, b: &Run) -> Markup {
                 @for (run, name) in [(a, "A"), (b, "B")] {
                     div class=(format!("verdict {}", run.result.verdict.name())) {
                         p.name { (tag(name)) " " (badge(run.result.verdict)) " " (run.label) }
-                        p { (run.sentence()) }
+                        p { (verdict_sentence(run)) }
                         p.meta { (verdict::meta(run)) }
                     }
                 }

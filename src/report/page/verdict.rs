@@ -15,7 +15,7 @@ pub(super) fn header(run: &Run) -> Markup {
     html! {
         header class=(format!("verdict {}", result.verdict.name())) {
             p.name { (badge(result.verdict)) " " (result.scenario) }
-            h1 { (run.sentence()) }
+            h1 { (sentence::verdict_sentence(run)) }
             @if !result.description.is_empty() { p.about { (result.description) } }
             p.meta { (meta(run)) }
         }

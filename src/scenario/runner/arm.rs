@@ -13,14 +13,13 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use rustix::process::Signal;
 
 use super::cleanup::{Undo, UndoList, remove_group};
-use super::command::ChildMessage;
 use super::folder::Folder;
 use super::log::{RunLog, VolumeLog};
+use super::message::ArmMessage;
 use super::storage::{ArmStorage, Plan};
 use super::watcher::Watcher;
 use super::{Abort, RunOptions, probes};
 use crate::control::{Client, Command as ControlCommand};
-use crate::observe::observation::Observation;
 use crate::observe::procfs::{Who, blocked};
 use crate::observe::waits::waits_for;
 use crate::scenario::conditions::{Steadiness, stop};
@@ -60,15 +59,6 @@ pub(super) struct ArmOptions<'a> {
     pub(super) clock: Clock,
 }
 
-/// What the other threads tell this one.
-#[derive(Debug)]
-pub(super) enum Message {
-    Child(usize, ChildMessage),
-    Step(usize, Result<(), String>),
-    Probe(String, Option<MetricValue>),
-    Observed(Observation),
-}
-
 /// Runs the arm to its verdict.
 pub(super) fn run(options: &ArmOptions<'_>, log: &mut RunLog, abort: &Abort) -> ArmResult {
     let mut session = Session::new(options, log);
@@ -88,8 +78,8 @@ struct Session<'a, 'b> {
     timeline: Timeline,
     steadiness: Steadiness,
     workers: Workers,
-    send: Sender<Message>,
-    receive: Receiver<Message>,
+    send: Sender<ArmMessage>,
+    receive: Receiver<ArmMessage>,
     storage: Option<ArmStorage>,
     volume_log: Option<VolumeLog>,
     cgroup: Option<Undo>,
@@ -330,12 +320,12 @@ impl<'a, 'b> Session<'a, 'b> {
         }
     }
 
-    fn take(&mut self, message: Message) {
+    fn take(&mut self, message: ArmMessage) {
         match message {
-            Message::Child(index, message) => self.take_from_worker(index, message),
-            Message::Step(index, outcome) => self.step_done(index, outcome),
-            Message::Probe(name, value) => self.take_probe(&name, value),
-            Message::Observed(what) => {
+            ArmMessage::Child(index, message) => self.take_from_worker(index, message),
+            ArmMessage::Step(index, outcome) => self.step_done(index, outcome),
+            ArmMessage::Probe(name, value) => self.take_probe(&name, value),
+            ArmMessage::Observed(what) => {
                 let told = self.watcher.take(what);
                 self.tell(told);
             }
@@ -379,7 +369,7 @@ impl<'a, 'b> Session<'a, 'b> {
         let body = move || {
             let answer = Client::connect(&control).and_then(|client| client.execute(&command));
             // At the end of the arm nobody takes it any more.
-            let _ = send.send(Message::Step(index, answer.map(|_| ()).map_err(|error| error.to_string())));
+            let _ = send.send(ArmMessage::Step(index, answer.map(|_| ()).map_err(|error| error.to_string())));
         };
         std::thread::Builder::new().name("step".to_owned()).spawn(body).map(|_| ()).map_err(|error| error.to_string())
     }
@@ -396,7 +386,7 @@ impl<'a, 'b> Session<'a, 'b> {
     fn watch(&mut self, path: &Path) {
         for probe in self.spec.probes.iter().filter(|probe| probes::is_watched(probe)) {
             let send = self.send.clone();
-            let tell = move |name: &str, value| _ = send.send(Message::Probe(name.to_owned(), value));
+            let tell = move |name: &str, value| _ = send.send(ArmMessage::Probe(name.to_owned(), value));
             if let Err(error) = probes::watch(probe.clone(), path.to_owned(), Arc::clone(&self.stop_probes), tell) {
                 self.error(format!("the probe {} cannot be started: {error}", probe.name));
             }

@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::command::{finish, program};
-use super::storage::is_mounted;
 use crate::control::Client;
 use crate::sys::mountinfo;
 use crate::sys::process::processes;
@@ -108,7 +107,7 @@ fn take_down(path: &Path, entry: &Undo) -> Option<String> {
             let gone = wait_until(END_LIMIT, TICK * 5, || {
                 post(control, "/v1/stop", RELEASE_LIMIT);
                 pause(TICK);
-                !is_mounted(mountpoint)
+                !mountinfo::is_mounted(mountpoint)
             });
             (!gone).then(|| format!("a volume is left at {}", mountpoint.display()))
         }
@@ -116,7 +115,7 @@ fn take_down(path: &Path, entry: &Undo) -> Option<String> {
             let command = || program(path, ["disk".as_ref(), "down".as_ref(), directory.as_os_str()]);
             // Without a record there is no such disk, which the command says by failing.
             let _ = finish(command(), DOWN_LIMIT);
-            let left = is_mounted(&directory.with_file_name("mnt"));
+            let left = mountinfo::is_mounted(&directory.with_file_name("mnt"));
             left.then(|| format!("a disk of {} is left", directory.display()))
         }
         Undo::Cgroup { .. } | Undo::Attached { .. } => None,

@@ -9,6 +9,7 @@ mod command;
 mod folder;
 mod http;
 mod log;
+mod message;
 mod probes;
 mod storage;
 mod watcher;

@@ -239,7 +239,7 @@ impl ArmStorage {
             }
             Kind::Directory => {
                 let asked = self.post("/v1/stop", ANSWER_LIMIT);
-                let gone = wait_until(END_LIMIT, TICK, || !is_mounted(&self.volume));
+                let gone = wait_until(END_LIMIT, TICK, || !mountinfo::is_mounted(&self.volume));
                 if gone {
                     Ok(())
                 } else {
@@ -248,9 +248,4 @@ impl ArmStorage {
             }
         }
     }
-}
-
-/// Whether something is mounted at `path`.
-pub(super) fn is_mounted(path: &Path) -> bool {
-    mountinfo::read().is_ok_and(|mounts| mountinfo::at(&mounts, path).is_some())
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
-use super::arm::Message;
+use super::message::ArmMessage;
 use crate::observe::observation::Observation;
 use crate::observe::observer::{ObserveOptions, ObservedTasks, Observer};
 use crate::observe::pile_up::PileUpLimits;
@@ -37,7 +37,7 @@ pub(super) struct Watcher {
 
 impl Watcher {
     /// Begins to look.
-    pub(super) fn start(&mut self, origin_us: u64, send: Sender<Message>) -> io::Result<()> {
+    pub(super) fn start(&mut self, origin_us: u64, send: Sender<ArmMessage>) -> io::Result<()> {
         let options = ObserveOptions {
             interval: INTERVAL,
             tasks: ObservedTasks::Family(std::process::id()),
@@ -46,7 +46,7 @@ impl Watcher {
         };
         self.origin_us = origin_us;
         // At the end of the arm nobody takes it any more.
-        let sink = move |_, what| _ = send.send(Message::Observed(what));
+        let sink = move |_, what| _ = send.send(ArmMessage::Observed(what));
         self.observer = Some(Observer::start(options, sink)?);
         Ok(())
     }

@@ -10,10 +10,11 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{Message, Session};
+use super::Session;
 use crate::scenario::MetricValue;
 use crate::scenario::result::WriterResult;
 use crate::scenario::runner::command::{ChildGroup, ChildMessage, finish, program, start, with_path};
+use crate::scenario::runner::message::ArmMessage;
 use crate::scenario::spec::{Work, Workload};
 use crate::scenario::writer_figures::{self, LiveWriter, WriterLine};
 use crate::telemetry::harness::HarnessEventBody;
@@ -125,7 +126,7 @@ impl Session<'_, '_> {
         let work = self.workers.all[index].work.clone();
         let started = self.command(&work, left, path).and_then(|(command, told)| {
             let send = self.send.clone();
-            start(command, told, move |message| _ = send.send(Message::Child(index, message)))
+            start(command, told, move |message| _ = send.send(ArmMessage::Child(index, message)))
         });
         let worker = &mut self.workers.all[index];
         worker.began_us = Some(at);
@@ -178,7 +179,7 @@ impl Session<'_, '_> {
     /// The program of a step.
     pub(super) fn run_step(&mut self, index: usize, words: &[String], path: &Path) -> Result<(), String> {
         let send = self.send.clone();
-        let tell = move |message| _ = send.send(Message::Child(STEPS + index, message));
+        let tell = move |message| _ = send.send(ArmMessage::Child(STEPS + index, message));
         let group =
             start(with_path(words, path), false, tell).map_err(|error| format!("cannot be started: {error}"))?;
         self.workers.steps.push((index, group));
