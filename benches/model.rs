@@ -151,7 +151,7 @@ impl Bench {
     fn new(placement: Placement, order: Order) -> Self {
         let first_write: Latency = "lognormal:5ms,p99=50ms".parse().unwrap();
         let config = ModelConfig { placement, first_write, armed: false, ..ModelConfig::default() };
-        let mut model = Model::new(config).unwrap();
+        let mut model = Model::new(config.check().unwrap());
         model.created(FILE, 1);
         for n in 0..GRAINS {
             write(&mut model, FILE, SimTime::ZERO, grain(order, n, MIB));
@@ -237,7 +237,7 @@ fn memory(n: usize) -> (u64, u64) {
     let config =
         ModelConfig { placement, grain: GrainSize::new(grain).unwrap(), armed: false, ..ModelConfig::default() };
     let count = size / unit.0;
-    let mut model = Model::new(config).unwrap();
+    let mut model = Model::new(config.check().unwrap());
     let (before, started) = (resident(), processor_time());
     for n in 0..count {
         write(&mut model, order.file(n), SimTime::ZERO, ByteRange::at(order.pick(n, count) * unit.0, unit.0));

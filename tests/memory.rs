@@ -55,7 +55,7 @@ fn bytes_per_grain(placement: Placement, grain: Bytes, grains: u64) -> (f64, f64
         armed: false,
         ..ModelConfig::default()
     };
-    let mut model = Model::new(config).expect("a model");
+    let mut model = Model::new(config.check().expect("a sound configuration"));
     let range = |n: u64| ByteRange::at(n * grain.0, grain.0);
     for n in &order {
         model.submit(SimTime::ZERO, ModelOp { access: Access::Write(FILE, range(*n)), selected: true });

@@ -46,7 +46,7 @@ pub(crate) struct ObserveArgs {
 
 /// An observation as a line.
 #[derive(Debug, Serialize)]
-struct Line<'a> {
+struct OutputLine<'a> {
     v: u32,
     seq: u64,
     t_us: u64,
@@ -55,14 +55,14 @@ struct Line<'a> {
 }
 
 #[derive(Debug, Default)]
-struct Summary {
+struct ObserveSummary {
     looks: u64,
     pile_ups: u64,
     most: u64,
     late: u64,
 }
 
-enum Message {
+enum ObserveInput {
     Seen(Duration, Observation),
     Signal,
 }
@@ -73,11 +73,11 @@ pub(crate) fn run(args: &ObserveArgs) -> anyhow::Result<u8> {
     let signals = Signals::catch()?;
     let (sender, messages) = channel();
     let to_end = sender.clone();
-    let _serving = signals.serve(move |_, _| drop(to_end.send(Message::Signal)))?;
-    let sink = move |at, what| drop(sender.send(Message::Seen(at, what)));
+    let _serving = signals.serve(move |_, _| drop(to_end.send(ObserveInput::Signal)))?;
+    let sink = move |at, what| drop(sender.send(ObserveInput::Seen(at, what)));
     let observer = Observer::start(options, sink).context("cannot start a thread")?;
     let end = args.duration.map(|time| Deadline::after(time.min(A_YEAR)));
-    let mut summary = Summary::default();
+    let mut summary = ObserveSummary::default();
     let mut seq = 0;
     loop {
         let left = end.as_ref().map_or(Duration::MAX, Deadline::left);
@@ -85,9 +85,9 @@ pub(crate) fn run(args: &ObserveArgs) -> anyhow::Result<u8> {
             break;
         }
         let (at, what) = match messages.recv_timeout(left.min(Duration::from_secs(3600))) {
-            Ok(Message::Seen(at, what)) => (at, what),
+            Ok(ObserveInput::Seen(at, what)) => (at, what),
             Err(RecvTimeoutError::Timeout) => continue,
-            Ok(Message::Signal) | Err(RecvTimeoutError::Disconnected) => break,
+            Ok(ObserveInput::Signal) | Err(RecvTimeoutError::Disconnected) => break,
         };
         summary.add(&what);
         seq += 1;
@@ -125,7 +125,8 @@ fn options(args: &ObserveArgs) -> anyhow::Result<ObserveOptions> {
 
 fn json_line(seq: u64, at: Duration, what: &Observation) -> anyhow::Result<String> {
     let t_us = u64::try_from(at.as_micros()).unwrap_or(u64::MAX);
-    Ok(serde_json::to_string(&Line { v: stunfs::internal::telemetry::event::SCHEMA_VERSION, seq, t_us, what })? + "\n")
+    Ok(serde_json::to_string(&OutputLine { v: stunfs::internal::telemetry::event::SCHEMA_VERSION, seq, t_us, what })?
+        + "\n")
 }
 
 /// What a person wants to know: pile-ups and late looks.
@@ -156,7 +157,7 @@ fn oldest_text(oldest: &PileUpWaiter) -> String {
     format!("{} ({}), {waited:.1} s{place}", oldest.comm, oldest.tid)
 }
 
-impl Summary {
+impl ObserveSummary {
     fn add(&mut self, what: &Observation) {
         match what {
             Observation::Tasks { waiting, .. } => {

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use rustix::process::{Pid, getpid, set_child_subreaper};
 use stunfs::internal::profiles;
 use stunfs::internal::scenario::result::{RESULT_VERSION, RepeatResult, RepeatedRun, RunResult, Verdict};
-use stunfs::internal::scenario::runner::{self, Abort, RunOptions};
+use stunfs::internal::scenario::runner::{self, Abort, ScenarioRunOptions};
 use stunfs::internal::scenario::{Override, ReadError, Scenario, judge};
 use stunfs::internal::time::wall_now;
 
@@ -262,7 +262,7 @@ fn once(
     scenario.spec.seed = seed;
     let own =
         tempfile::Builder::new().prefix("run").tempdir_in(scratch).context("cannot make a temporary directory")?;
-    let options = RunOptions {
+    let options = ScenarioRunOptions {
         program: std::env::current_exe().context("cannot find the stunfs program")?,
         again: again(folder),
         scenario,

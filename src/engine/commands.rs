@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender};
 use super::hold::{HeldSlot, Slot};
 use super::report::EngineReport;
 use super::{Core, Engine, Filter, FilterUse, HeldOperation, timer};
-use crate::model::{ConfigError, ModelConfig, Refusal, Release, Snapshot};
+use crate::model::{CheckedConfig, ConfigError, ModelConfig, Refusal, Release, Snapshot};
 use crate::time::SimTime;
 use crate::units::Bytes;
 
@@ -90,7 +90,7 @@ impl Engine {
     }
 
     /// Puts another configuration in force, and another filter if one is given.
-    pub fn reconfigure(&self, config: ModelConfig, filter: Option<Filter>) -> Result<(), ConfigError> {
+    pub fn reconfigure(&self, config: CheckedConfig, filter: Option<Filter>) -> Result<(), ConfigError> {
         self.command(|core, now, out| core.model.reconfigure(now, config, out)).0?;
         if let Some(filter) = filter {
             *self.shared.filter.write() = Arc::new(filter);

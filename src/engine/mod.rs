@@ -26,7 +26,7 @@ pub use commands::{EngineStatus, Released, Stunned};
 pub use filter::{Filter, FilterError, FilterUse};
 pub use op::{HeldOperation, Later, OpInfo};
 pub use refusal::errno_of;
-pub use report::{AnsweredHold, EngineReport, HoldTimes, LATE, Observer};
+pub use report::{AnsweredHold, EngineObserver, EngineReport, HoldTimes, LATE};
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -45,7 +45,7 @@ use data::DataStore;
 use hold::{HeldSlot, Job, LongJob, Slot, Work};
 use job_queue::JobQueue;
 use op::ExpectedDuration;
-use quiesce::InFlight;
+use quiesce::RunningOperations;
 use throttled::Throttled;
 use usage_bound::UsageBound;
 
@@ -60,7 +60,7 @@ pub struct EngineParts {
     /// Memory for the data of held writes.
     pub held_memory: Bytes,
     /// Who hears of it.
-    pub observer: Arc<dyn Observer>,
+    pub observer: Arc<dyn EngineObserver>,
     /// What each of the engine's threads does first: lateness of a release is an error of the imitation.
     pub on_thread_start: fn(),
     /// Called on each worker.
@@ -87,10 +87,10 @@ struct EngineShared {
     /// A copy of the model's gate, so that what needs no verdict takes no lock.
     gate: AtomicU8,
     filter: RwLock<Arc<Filter>>,
-    running: InFlight,
+    running: RunningOperations,
     throttled: Throttled,
     data: DataStore,
-    observer: Arc<dyn Observer>,
+    observer: Arc<dyn EngineObserver>,
     /// Released operations, for the completion threads.
     jobs: JobQueue<Job>,
     /// Operations that passed and take long, for the workers.
@@ -281,7 +281,7 @@ impl EngineShared {
             }),
             usage_bound: UsageBound::default(),
             filter: RwLock::new(Arc::new(parts.filter)),
-            running: InFlight::default(),
+            running: RunningOperations::default(),
             throttled: Throttled::default(),
             data: if threads { DataStore::new(parts.held_memory) } else { DataStore::in_memory(parts.held_memory) },
             observer: parts.observer,

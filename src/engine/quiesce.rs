@@ -14,7 +14,7 @@ const COUNTERS: usize = 8;
 
 /// The operations under way.
 #[derive(Debug, Default)]
-pub(super) struct InFlight {
+pub(super) struct RunningOperations {
     /// Which of the counters an operation that begins now is counted in.
     turn: AtomicUsize,
     counts: [AtomicUsize; COUNTERS],
@@ -23,7 +23,7 @@ pub(super) struct InFlight {
 /// One operation under way; over when dropped.
 #[derive(Debug)]
 pub(super) struct InFlightGuard<'a> {
-    running: &'a InFlight,
+    running: &'a RunningOperations,
     index: usize,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct InFlightGuard<'a> {
 #[must_use]
 pub(super) struct HandedOver(usize);
 
-impl InFlight {
+impl RunningOperations {
     /// An operation begins.
     pub(super) fn enter(&self) -> InFlightGuard<'_> {
         loop {
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn settles_only_when_earlier_ones_are_over() {
-        let running = InFlight::default();
+        let running = RunningOperations::default();
         let first = running.enter();
         assert_eq!(running.settle(Duration::from_millis(5)), 1);
         let later = running.enter();
@@ -108,7 +108,7 @@ mod tests {
     /// The second stun counted only what had begun since the first.
     #[test]
     fn regression_what_outlasts_a_stun_is_waited_for_by_the_next() {
-        let running = InFlight::default();
+        let running = RunningOperations::default();
         let stuck = [running.enter(), running.enter()];
         for _ in 0..3 * COUNTERS {
             assert_eq!(running.settle(Duration::from_millis(1)), 2);
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn what_is_handed_over_is_under_way() {
-        let running = InFlight::default();
+        let running = RunningOperations::default();
         let handed = running.enter().hand_over();
         assert_eq!(running.settle(Duration::from_millis(5)), 1);
         drop(running.take_up(handed));

@@ -72,7 +72,7 @@ pub enum EngineReport {
 
 /// Who hears what the engine does. Must not block: it is called on the threads that serve and release operations, with nothing
 /// locked.
-pub trait Observer: Send + Sync + 'static {
+pub trait EngineObserver: Send + Sync + 'static {
     /// Something happened.
     fn report(&self, report: EngineReport);
     /// An operation came in.
@@ -87,7 +87,7 @@ pub trait Observer: Send + Sync + 'static {
 #[derive(Debug)]
 pub(super) struct Unheard;
 
-impl Observer for Unheard {
+impl EngineObserver for Unheard {
     fn report(&self, _: EngineReport) {}
     fn operation(&self, _: OpKind) {}
     fn held(&self, _: OpKind) {}

@@ -11,7 +11,7 @@ use crate::time::wait_until;
 use crate::units::{ByteRange, GrainSize};
 
 #[derive(Default)]
-struct Recorder {
+struct ReportRecorder {
     reports: Mutex<Vec<EngineReport>>,
     answered: AtomicUsize,
     /// The engine that it observes, once it runs.
@@ -20,7 +20,7 @@ struct Recorder {
     bounds: Mutex<Vec<(u64, bool)>>,
 }
 
-impl Observer for Recorder {
+impl EngineObserver for ReportRecorder {
     fn report(&self, report: EngineReport) {
         if matches!(report, EngineReport::Answered(_)) {
             self.answered.fetch_add(1, Ordering::SeqCst);
@@ -39,7 +39,7 @@ impl Observer for Recorder {
 const FILE: FileKey = FileKey { dev: 1, ino: 7 };
 const LONG: Duration = Duration::from_secs(20);
 
-fn start(change: impl FnOnce(&mut ModelConfig)) -> (Engine, Arc<Recorder>, Clock) {
+fn start(change: impl FnOnce(&mut ModelConfig)) -> (Engine, Arc<ReportRecorder>, Clock) {
     let mut config = ModelConfig {
         placement: Placement::Direct,
         grain: GrainSize::MIB,
@@ -47,14 +47,14 @@ fn start(change: impl FnOnce(&mut ModelConfig)) -> (Engine, Arc<Recorder>, Clock
         ..ModelConfig::default()
     };
     change(&mut config);
-    let observer = Arc::new(Recorder::default());
+    let observer = Arc::new(ReportRecorder::default());
     let clock = Clock::start();
     let engine = Engine::start(EngineParts {
-        model: Model::new(config).unwrap(),
+        model: Model::new(config.check().unwrap()),
         clock,
         filter: Filter::default(),
         held_memory: Bytes::mib(1),
-        observer: Arc::clone(&observer) as Arc<dyn Observer>,
+        observer: Arc::clone(&observer) as Arc<dyn EngineObserver>,
         on_thread_start: || (),
         on_worker_start: || (),
     })

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use parking_lot::Mutex;
 
-use super::Observer;
+use super::EngineObserver;
 use crate::model::{Model, ModelConfig};
 use crate::units::Bytes;
 
@@ -47,7 +47,7 @@ impl UsageBound {
 
     /// With the model's lock given back, and before anything is answered: records the bound. A thread that finds another one
     /// writing it waits for that.
-    pub(super) fn record(&self, observer: &dyn Observer) {
+    pub(super) fn record(&self, observer: &dyn EngineObserver) {
         if self.wanted.load(SeqCst) == self.recorded.load(SeqCst) {
             return;
         }

@@ -346,7 +346,7 @@ impl FileSystem {
             read_into_reply(&file, offset, size, reply);
             return None;
         }
-        let mut buffer = Buffer::of(size);
+        let mut buffer = ReadBuffer::of(size);
         let read = match backing::read_at_once(&file.fd, buffer.bytes(), offset) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
                 self.backing_can_tell.store(false, Ordering::Relaxed);
@@ -420,7 +420,7 @@ const fn open_flags(flags: i32) -> OFlags {
 }
 
 fn read_into_reply(file: &OpenFile, offset: u64, size: u32, reply: impl FnOnce(FsResult<&[u8]>)) {
-    let mut buffer = Buffer::of(size);
+    let mut buffer = ReadBuffer::of(size);
     match backing::read_at(&file.fd, buffer.bytes(), offset) {
         Ok(read) => reply(Ok(&buffer.bytes()[..read])),
         Err(error) => reply(Err(error.into())),
@@ -428,12 +428,12 @@ fn read_into_reply(file: &OpenFile, offset: u64, size: u32, reply: impl FnOnce(F
 }
 
 /// This thread's buffer. It only grows, so that a large read after a small one does not fill it with zeros first.
-struct Buffer {
+struct ReadBuffer {
     bytes: Vec<u8>,
     len: usize,
 }
 
-impl Buffer {
+impl ReadBuffer {
     fn of(size: u32) -> Self {
         let (mut bytes, len) = (BUFFER.take(), usize::try_from(size).unwrap_or(KEPT_BYTES));
         if bytes.len() < len {
@@ -447,7 +447,7 @@ impl Buffer {
     }
 }
 
-impl Drop for Buffer {
+impl Drop for ReadBuffer {
     fn drop(&mut self) {
         if self.bytes.len() <= KEPT_BYTES {
             BUFFER.set(std::mem::take(&mut self.bytes));

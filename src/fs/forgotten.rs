@@ -13,10 +13,10 @@ const MOST: usize = 1 << 16;
 
 /// The nodes.
 #[derive(Debug, Default)]
-pub(super) struct ForgottenNodes(Mutex<Kept>);
+pub(super) struct ForgottenNodes(Mutex<RememberedNode>);
 
 #[derive(Debug, Default)]
-struct Kept {
+struct RememberedNode {
     handles: HashMap<u64, FileHandle>,
     order: VecDeque<u64>,
 }

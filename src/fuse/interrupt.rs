@@ -43,7 +43,7 @@ const OPS_WITHOUT_REPLY: [u32; 2] = [2, 42];
 ///
 /// `root` is the mount's root. An error means that the mount works, but its waiters are in state S.
 pub(crate) fn disable(device: BorrowedFd<'_>, root: BorrowedFd<'_>) -> io::Result<()> {
-    let mut probe = Probe { device, buffer: vec![0; BUFFER_BYTES], deadline: Deadline::after(LIMIT) };
+    let mut probe = InterruptProbe { device, buffer: vec![0; BUFFER_BYTES], deadline: Deadline::after(LIMIT) };
     for _ in 0..ATTEMPTS {
         probe.interrupt_once(root)?;
         if probe.waits_uninterruptibly(root)? {
@@ -53,7 +53,7 @@ pub(crate) fn disable(device: BorrowedFd<'_>, root: BorrowedFd<'_>) -> io::Resul
     Err(io::Error::other("the kernel still sends interrupts"))
 }
 
-struct Probe<'a> {
+struct InterruptProbe<'a> {
     device: BorrowedFd<'a>,
     buffer: Vec<u8>,
     deadline: Deadline,
@@ -67,7 +67,7 @@ struct RequestHead {
     pid: u32,
 }
 
-impl Probe<'_> {
+impl InterruptProbe<'_> {
     /// Has a request interrupted, refuses the interrupt, answers the request.
     fn interrupt_once(&mut self, root: BorrowedFd<'_>) -> io::Result<()> {
         let signal = Disposition::of_an_unused_signal()?;

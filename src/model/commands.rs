@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::Model;
-use super::config::{ConfigError, ModelConfig};
+use super::config::{CheckedConfig, ConfigError, ModelConfig};
 use super::op::{Release, StunCause};
 use crate::time::SimTime;
 use crate::units::Bytes;
@@ -55,10 +55,9 @@ impl Model {
     pub fn reconfigure(
         &mut self,
         now: SimTime,
-        config: ModelConfig,
+        config: CheckedConfig,
         out: &mut Vec<Release>,
     ) -> Result<(), ConfigError> {
-        config.check()?;
         self.config.allows(&config)?;
         self.check_pool(config.pool)?;
         self.handle_timeout(now, out);
@@ -67,7 +66,7 @@ impl Model {
             self.expires_at = config.ttl.map(|ttl| now + ttl);
         }
         let armed = config.armed;
-        self.config = ModelConfig { armed: self.config.armed, ..config };
+        self.config = ModelConfig { armed: self.config.armed, ..config.into() };
         self.apply_config(now);
         self.serve_waiters(now);
         self.tell_low_water(now);
@@ -90,11 +89,10 @@ impl Model {
 
     /// Gives the pool a new size, at least what is in use; who waits for space gets it, in order of arrival.
     pub fn grow(&mut self, now: SimTime, pool: Bytes, out: &mut Vec<Release>) -> Result<(), ConfigError> {
-        let config = ModelConfig { pool: Some(pool), ..self.config.clone() };
-        config.check()?;
+        let config = ModelConfig { pool: Some(pool), ..self.config.clone() }.check()?;
         self.check_pool(config.pool)?;
         self.handle_timeout(now, out);
-        self.config = config;
+        self.config = config.into();
         self.pool.resize(Some(pool));
         self.serve_waiters(self.clock);
         self.tell_low_water(self.clock);

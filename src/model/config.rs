@@ -1,9 +1,10 @@
 //! What a volume imitates, fully resolved: the model's input, and what the first event prints.
 //!
-//! Must not know: command lines, profiles, files. Invariant: a [`ModelConfig`] that [`ModelConfig::check`] accepts
-//! makes a model that never fails. Written out, its times are whole microseconds in fields that end in `_us`.
+//! Must not know: command lines, profiles, files. Invariant: a [`CheckedConfig`], the only one that a model takes,
+//! makes one that never fails. Written out, its times are whole microseconds in fields that end in `_us`.
 
 use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -207,13 +208,39 @@ impl Default for ModelConfig {
     }
 }
 
+/// A configuration whose values and combinations are allowed: the only one that a model takes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckedConfig(ModelConfig);
+
+impl Deref for CheckedConfig {
+    type Target = ModelConfig;
+
+    fn deref(&self) -> &ModelConfig {
+        &self.0
+    }
+}
+
+impl From<CheckedConfig> for ModelConfig {
+    fn from(config: CheckedConfig) -> Self {
+        config.0
+    }
+}
+
 impl ModelConfig {
-    /// Checks every range; the error names the setting and what is allowed.
-    pub fn check(&self) -> Result<(), ConfigError> {
+    /// Checks every range and combination; the error names the setting and what is allowed.
+    pub fn check(self) -> Result<CheckedConfig, ConfigError> {
+        self.check_all()?;
+        Ok(CheckedConfig(self))
+    }
+
+    fn check_all(&self) -> Result<(), ConfigError> {
         self.first_write.check().map_err(|why| ConfigError(format!("first write: {why}")))?;
         if let Some(first_read) = &self.first_read {
             first_read.check().map_err(|why| ConfigError(format!("first read: {why}")))?;
         }
+        require(!(self.thick && self.cold), || {
+            "thick (all has space) and cold (nothing has space) exclude each other".into()
+        })?;
         self.check_sizes()?;
         self.check_shares()?;
         self.check_times()?;

@@ -10,7 +10,7 @@ use super::op::{OpId, Penalty, Pending, Refusal, Release, ReleaseCause};
 use crate::time::SimTime;
 
 #[derive(Debug)]
-struct Held {
+struct QueuedOperation {
     requested: SimTime,
     /// When it may come out; `None` while it waits for space.
     ready: Option<SimTime>,
@@ -26,7 +26,7 @@ pub(super) struct HoldQueue {
     /// When `max_hold` was last changed: a hold that is over by the new one ends then, not in the past.
     changed: SimTime,
     /// In order of arrival, which is also the order in which their holds reach the maximum.
-    held: BTreeMap<OpId, Held>,
+    held: BTreeMap<OpId, QueuedOperation>,
     /// Those that do not wait for space, by the moment at which they come out if no stun is in force.
     due: BTreeSet<(SimTime, OpId)>,
 }
@@ -44,7 +44,7 @@ impl HoldQueue {
     pub(super) fn push(&mut self, requested: SimTime, ready: Option<SimTime>, penalty: Penalty) -> OpId {
         let id = OpId(self.next_id);
         self.next_id += 1;
-        self.held.insert(id, Held { requested, ready: None, outcome: Ok(()), penalty });
+        self.held.insert(id, QueuedOperation { requested, ready: None, outcome: Ok(()), penalty });
         if let Some(ready) = ready {
             self.settle(id, ready, Ok(()), penalty);
         }
@@ -111,7 +111,7 @@ impl HoldQueue {
 
     /// Takes one out; it is due when it is ready and the gate is open, or at the maximum hold.
     fn take(&mut self, id: OpId, gate: SimTime) -> Option<Release> {
-        let Held { requested, ready, outcome, mut penalty } = self.held.remove(&id)?;
+        let QueuedOperation { requested, ready, outcome, mut penalty } = self.held.remove(&id)?;
         let limit = self.limit_of(requested);
         let ready = ready.unwrap_or(SimTime::MAX);
         self.due.remove(&(ready.min(limit), id));

@@ -14,13 +14,13 @@ pub(super) type Grain = (FileKey, u64);
 
 /// Grains under way. Each costs one insertion and one removal, whenever that is.
 #[derive(Debug, Default)]
-pub(super) struct InFlight {
+pub(super) struct GrainsInProgress {
     ready: BTreeMap<Grain, SimTime>,
     order: BinaryHeap<Reverse<(SimTime, Grain)>>,
     latest: SimTime,
 }
 
-impl InFlight {
+impl GrainsInProgress {
     pub(super) fn begin(&mut self, grain: Grain, ready: SimTime) {
         self.ready.insert(grain, ready);
         self.order.push(Reverse((ready, grain)));
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn what_is_ready_is_dropped() {
-        let mut flying = InFlight::default();
+        let mut flying = GrainsInProgress::default();
         flying.begin((FILE, 1), SimTime(10));
         flying.begin((FILE, 2), SimTime(20));
         flying.purge(SimTime(10));
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_grain_that_was_handed_back_starts_anew() {
-        let mut flying = InFlight::default();
+        let mut flying = GrainsInProgress::default();
         flying.begin((FILE, 1), SimTime(10));
         flying.forget(FILE, 0..u64::MAX);
         assert!(flying.is_empty());

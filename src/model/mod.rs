@@ -43,7 +43,7 @@ mod tests;
 
 use std::time::Duration;
 
-pub use config::{ConfigError, ModelConfig, OnFull, Placement, Scope, StunTrigger};
+pub use config::{CheckedConfig, ConfigError, ModelConfig, OnFull, Placement, Scope, StunTrigger};
 pub use latency::{LONGEST, Latency};
 pub use op::{
     Access, FileKey, Gate, ModelNotice, ModelOp, OpId, Penalty, Pending, PoolUse, Refusal, Release, ReleaseCause,
@@ -53,7 +53,7 @@ pub use pool_checkpoint::PoolCheckpoint;
 
 use first_read::FirstReads;
 use hold_queue::HoldQueue;
-use inflight::InFlight;
+use inflight::GrainsInProgress;
 use lanes::Lanes;
 use mapping::Mapping;
 use pool::Pool;
@@ -80,8 +80,8 @@ pub struct Model {
     found: u64,
     pool: Pool,
     lanes: Lanes,
-    provisioning: InFlight,
-    fetching: InFlight,
+    provisioning: GrainsInProgress,
+    fetching: GrainsInProgress,
     first_reads: FirstReads,
     queue: HoldQueue,
     waiters: Waiters,
@@ -130,9 +130,8 @@ struct ModelCounters {
 
 impl Model {
     /// An empty volume at time zero; `ttl` counts from there.
-    pub fn new(config: ModelConfig) -> Result<Self, ConfigError> {
-        config.check()?;
-        Ok(Self::with(config))
+    pub fn new(config: CheckedConfig) -> Self {
+        Self::with(config.into())
     }
 
     /// For a configuration that was checked.
@@ -147,8 +146,8 @@ impl Model {
             found: 0,
             pool: Pool::new(config.grain, config.pool, config.low_water_percent),
             lanes: Lanes::new(config.lanes),
-            provisioning: InFlight::default(),
-            fetching: InFlight::default(),
+            provisioning: GrainsInProgress::default(),
+            fetching: GrainsInProgress::default(),
             first_reads: FirstReads::new(config.grain),
             queue: HoldQueue::new(config.max_hold),
             waiters: Waiters::default(),

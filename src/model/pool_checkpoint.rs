@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::block_allocator::AllocatorCheckpoint;
-use super::config::{ConfigError, ModelConfig, Placement};
+use super::config::{CheckedConfig, ConfigError, Placement};
 use super::direct_mapping::LunCheckpoint;
 use super::mapping::Mapping;
 use super::{Model, ModelCounters};
@@ -56,8 +56,8 @@ impl Model {
 
     /// A volume that goes on where the one that saved `checkpoint` ended. A cold one forgets what is provisioned. Refused if
     /// placement or grain are others.
-    pub fn restore(config: ModelConfig, checkpoint: PoolCheckpoint) -> Result<Self, ConfigError> {
-        let mut model = Self::new(config)?;
+    pub fn restore(config: CheckedConfig, checkpoint: PoolCheckpoint) -> Result<Self, ConfigError> {
+        let mut model = Self::new(config);
         let PoolCheckpoint { placement, grain, used_bytes, draws, penalised, ops, disk, files } = checkpoint;
         if (placement, grain) != (model.config.placement, model.config.grain) {
             return Err(ConfigError::new(format!(

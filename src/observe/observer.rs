@@ -47,11 +47,11 @@ pub struct ObserveOptions {
 /// Looks until it is dropped.
 #[derive(Debug)]
 pub struct Observer {
-    messages: Sender<Message>,
+    messages: Sender<ObserverMessage>,
     thread: Option<JoinHandle<()>>,
 }
 
-enum Message {
+enum ObserverMessage {
     Look(Look),
     Stop,
 }
@@ -76,7 +76,7 @@ impl Observer {
         let (answers, tasks) = (messages.clone(), options.tasks.clone());
         // Not joined: it may hang in a read for as long as the kernel likes.
         let read = move || {
-            while asked.recv().is_ok() && answers.send(Message::Look(look(&tasks))).is_ok() {}
+            while asked.recv().is_ok() && answers.send(ObserverMessage::Look(look(&tasks))).is_ok() {}
         };
         thread::Builder::new().name("observe-read".to_owned()).spawn(read)?;
         let body = move || observe(&options, &received, &ask, sink);
@@ -88,7 +88,7 @@ impl Observer {
 impl Drop for Observer {
     fn drop(&mut self) {
         // Fails only if the thread has ended already.
-        let _ = self.messages.send(Message::Stop);
+        let _ = self.messages.send(ObserverMessage::Stop);
         if let Some(thread) = self.thread.take() {
             // A panic in the sink has been reported already.
             let _ = thread.join();
@@ -98,7 +98,7 @@ impl Drop for Observer {
 
 fn observe(
     options: &ObserveOptions,
-    received: &Receiver<Message>,
+    received: &Receiver<ObserverMessage>,
     ask: &Sender<()>,
     mut sink: impl FnMut(Duration, Observation),
 ) {
@@ -112,8 +112,8 @@ fn observe(
         }
         let look = loop {
             match received.recv_timeout(options.late_after) {
-                Ok(Message::Look(look)) => break look,
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(ObserverMessage::Look(look)) => break look,
+                Ok(ObserverMessage::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
                     let for_us = micros(now().saturating_sub(begun));
                     sink(now(), Observation::HarnessLate { for_us });

@@ -17,7 +17,7 @@ mod kernel;
 mod observer;
 mod pool;
 
-use pool::Pool;
+use pool::PoolSeries;
 
 /// Writers, probes or resources past so many are left out.
 const MOST_NAMES: usize = 40;
@@ -80,7 +80,7 @@ pub(super) struct ArmCollector {
     fuse: Extremes,
     last_fuse: Option<u64>,
     pile_ups: BTreeMap<String, PileUpView>,
-    pool: Pool,
+    pool: PoolSeries,
 }
 
 /// An arm as pages show it.
@@ -121,7 +121,7 @@ impl ArmCollector {
             fuse: Extremes::default(),
             last_fuse: None,
             pile_ups: BTreeMap::new(),
-            pool: Pool::default(),
+            pool: PoolSeries::default(),
         }
     }
 

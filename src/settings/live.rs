@@ -4,12 +4,12 @@
 
 use super::error::SettingsError;
 use super::{Opt, Settings};
-use crate::model::ModelConfig;
+use crate::model::{CheckedConfig, ModelConfig};
 use crate::options::FilterOptions;
 
 impl Settings {
     /// `current` with these options changed. Refuses what is fixed at mount and says why.
-    pub fn apply_live(&self, current: &ModelConfig) -> Result<ModelConfig, SettingsError> {
+    pub fn apply_live(&self, current: &ModelConfig) -> Result<CheckedConfig, SettingsError> {
         for (option, _) in self.iter() {
             if let Some(reason) = option.spec().fixed {
                 return Err(SettingsError::Fixed { option: option.name(), reason });
@@ -17,8 +17,7 @@ impl Settings {
         }
         let mut config = current.clone();
         self.apply_model(&mut config)?;
-        config.check().map_err(|error| SettingsError::Conflict(error.to_string()))?;
-        Ok(config)
+        config.check().map_err(|error| SettingsError::Conflict(error.to_string()))
     }
 
     /// The filter from now on; `None` if `only` is not among these options.

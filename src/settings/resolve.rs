@@ -52,7 +52,7 @@ impl Settings {
         all.apply_mount(&mut options)?;
         all.apply_output(&mut options)?;
         all.apply_surroundings(&mut options)?;
-        options.model.check().map_err(|error| SettingsError::Conflict(error.to_string()))?;
+        options.model.clone().check().map_err(|error| SettingsError::Conflict(error.to_string()))?;
         Ok(options)
     }
 

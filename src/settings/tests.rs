@@ -58,7 +58,7 @@ fn every_option_arrives() {
     let options = resolve(
         "first_write=20ms,zeroing=200MiB/s,lanes=4,grain=64KiB,pool=20GiB,virtual_size=10GiB,on_full=queue:60s,low_water=5%,\
          stun_every=10:2s,stun_chance=1%,stun_when=wait>5s:3s,scope=volume,only=path=/log/**,only=uid=0,only=comm=tar,\
-         only=share=50%,first_read=1ms,disarmed,placement=direct,discard,fallocate=provisions,thick,cold,cache=back,\
+         only=share=50%,first_read=1ms,disarmed,placement=direct,discard,fallocate=provisions,thick,cache=back,\
          seed=0xff,events=/e,control=/c,metrics=:9100,ttl=1h,max_hold=5m,allow_other,threads=2,low_latency=off,queue_depth=64,\
          held_memory=1MiB,state=none,ro,fsname=x",
     )
@@ -76,6 +76,14 @@ fn every_option_arrives() {
     assert_eq!((options.state, options.read_only, options.allow_other), (StateFile::None, true, true));
     assert_eq!((options.queue_depth, options.threads, options.fsname.as_deref()), (64, 2, Some("x")));
     assert_eq!(options.low_latency, crate::options::LowLatency::Off);
+    assert!(model.thick && resolve("cold").unwrap().model.cold);
+}
+
+/// They were refused only when the volume was mounted.
+#[test]
+fn regression_thick_and_cold_are_refused_where_options_are_read() {
+    let error = resolve("thick,cold").unwrap_err().to_string();
+    assert!(error.contains("thick (all has space) and cold (nothing has space) exclude each other"), "{error}");
 }
 
 #[test]

@@ -59,12 +59,12 @@ fn number_of(tid: u32) -> Option<u64> {
     loop {
         looks += 1;
         match parse(&fs::read_to_string(format!("{PROC}/{tid}/syscall")).ok()?) {
-            Found::Number(number) => return Some(number),
-            Found::Nothing => return None,
+            CallState::Number(number) => return Some(number),
+            CallState::Nothing => return None,
             // It has asked, and is on its way to sleep.
-            Found::Running if deadline.passed() => return None,
-            Found::Running if looks < LOOKS_AT_ONCE => std::thread::yield_now(),
-            Found::Running => {
+            CallState::Running if deadline.passed() => return None,
+            CallState::Running if looks < LOOKS_AT_ONCE => std::thread::yield_now(),
+            CallState::Running => {
                 pause(wait);
                 wait = (wait * 2).min(LONGEST_PAUSE);
             }
@@ -73,20 +73,20 @@ fn number_of(tid: u32) -> Option<u64> {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Found {
+enum CallState {
     Running,
     Nothing,
     Number(u64),
 }
 
 /// `NUMBER ARGUMENTS ...`, `-1 ...` outside of a call, or `running`.
-fn parse(text: &str) -> Found {
+fn parse(text: &str) -> CallState {
     /// Set in the numbers of the x32 interface.
     const X32: u64 = 0x4000_0000;
     match text.split_whitespace().next() {
-        Some("running") => Found::Running,
-        Some(number) => number.parse().map_or(Found::Nothing, |number: u64| Found::Number(number & !X32)),
-        None => Found::Nothing,
+        Some("running") => CallState::Running,
+        Some(number) => number.parse().map_or(CallState::Nothing, |number: u64| CallState::Number(number & !X32)),
+        None => CallState::Nothing,
     }
 }
 
@@ -96,11 +96,11 @@ mod tests {
 
     #[test]
     fn a_line_of_proc_is_read() {
-        assert_eq!(parse("260 0xffffff9c 0x7f 0x7f"), Found::Number(260));
-        assert_eq!(parse("1073741916 0x1"), Found::Number(92));
-        assert_eq!(parse("running\n"), Found::Running);
+        assert_eq!(parse("260 0xffffff9c 0x7f 0x7f"), CallState::Number(260));
+        assert_eq!(parse("1073741916 0x1"), CallState::Number(92));
+        assert_eq!(parse("running\n"), CallState::Running);
         for nothing in ["-1 0x7ffd 0x7fe7\n", "", "\n", "x"] {
-            assert_eq!(parse(nothing), Found::Nothing);
+            assert_eq!(parse(nothing), CallState::Nothing);
         }
     }
 

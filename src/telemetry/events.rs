@@ -84,7 +84,7 @@ pub struct EventLog {
 #[derive(Debug)]
 struct EventLogShared {
     clock: Clock,
-    queue: Sender<Message>,
+    queue: Sender<LogMessage>,
     counters: Arc<LogCounters>,
     hub: Arc<Hub>,
     closing: AtomicBool,
@@ -93,7 +93,7 @@ struct EventLogShared {
 }
 
 #[derive(Debug)]
-enum Message {
+enum LogMessage {
     Event(Arc<Event>),
     Close(Box<Closing>),
 }
@@ -157,7 +157,7 @@ impl EventLog {
         let event = Event { v: SCHEMA_VERSION, seq: 0, t_us: shared.clock.now().as_micros(), body };
         shared.counters.emitted.fetch_add(1, Relaxed);
         let closing = shared.closing.load(Relaxed);
-        if closing || shared.queue.try_send(Message::Event(Arc::new(event))).is_err() {
+        if closing || shared.queue.try_send(LogMessage::Event(Arc::new(event))).is_err() {
             shared.counters.dropped.fetch_add(1, Relaxed);
         }
     }
@@ -195,7 +195,7 @@ impl EventLog {
         let deadline = Deadline::after(within);
         if !self.shared.closing.swap(true, Relaxed) {
             self.shared.counters.emitted.fetch_add(1, Relaxed);
-            let message = Message::Close(Box::new(Closing { reason: reason.into(), held }));
+            let message = LogMessage::Close(Box::new(Closing { reason: reason.into(), held }));
             if self.shared.queue.send_timeout(message, deadline.left()).is_err() {
                 return false;
             }
@@ -276,7 +276,7 @@ impl HubInner {
 #[derive(Debug)]
 struct Writer {
     clock: Clock,
-    queue: Receiver<Message>,
+    queue: Receiver<LogMessage>,
     counters: Arc<LogCounters>,
     hub: Arc<Hub>,
     file: Option<LineFile>,
@@ -321,8 +321,8 @@ impl Writer {
     fn take_batch(&mut self) -> WriterStop {
         while self.batch.len() < BATCH {
             match self.queue.try_recv() {
-                Ok(Message::Event(event)) => self.stamp(event),
-                Ok(Message::Close(closing)) => return WriterStop::End(Some(closing)),
+                Ok(LogMessage::Event(event)) => self.stamp(event),
+                Ok(LogMessage::Close(closing)) => return WriterStop::End(Some(closing)),
                 Err(TryRecvError::Empty) => return WriterStop::All,
                 Err(TryRecvError::Disconnected) => return WriterStop::End(None),
             }
@@ -343,8 +343,8 @@ impl Writer {
             self.queue.recv().map_err(|_| RecvTimeoutError::Disconnected)
         };
         match message {
-            Ok(Message::Event(event)) => self.stamp(event),
-            Ok(Message::Close(closing)) => return Some(Some(closing)),
+            Ok(LogMessage::Event(event)) => self.stamp(event),
+            Ok(LogMessage::Close(closing)) => return Some(Some(closing)),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Some(None),
         }
@@ -388,7 +388,7 @@ impl Writer {
 
     fn finish(mut self, closing: Option<Box<Closing>>) {
         while let Ok(message) = self.queue.try_recv() {
-            if let Message::Event(event) = message {
+            if let LogMessage::Event(event) = message {
                 self.stamp(event);
             }
         }

@@ -182,9 +182,9 @@ fn shard() -> usize {
 }
 
 /// A part of a penalty: its name in the label, and how long it was.
-type Part = (&'static str, fn(&Penalty) -> Duration);
+type PenaltyPart = (&'static str, fn(&Penalty) -> Duration);
 
-const PARTS: [Part; 5] = [
+const PARTS: [PenaltyPart; 5] = [
     ("latency", |penalty| penalty.latency),
     ("zeroing", |penalty| penalty.zeroing),
     ("queue", |penalty| penalty.queue),

@@ -23,10 +23,10 @@ use super::watch::Watch;
 use super::{freezer_thread, shutdown};
 use crate::backing;
 use crate::control::is_of_an_ending_volume;
-use crate::engine::{Engine, EngineParts, Filter, Observer};
+use crate::engine::{Engine, EngineObserver, EngineParts, Filter};
 use crate::fs::{FileSystem, FsOptions};
 use crate::fuse::{self, MountSpec, Session};
-use crate::model::{FileKey, Model, ModelConfig, Placement};
+use crate::model::{CheckedConfig, FileKey, Model, Placement};
 use crate::options::{CacheMode, LowLatency, StateFile, VolumeOptions};
 use crate::sys::memory;
 use crate::telemetry::event::EventBody;
@@ -58,7 +58,7 @@ struct Restored {
 }
 
 pub(super) fn mount(mut options: VolumeOptions) -> Result<Mounted, VolumeError> {
-    let filter = check(&options)?;
+    let (config, filter) = check(&options)?;
     let checked = fuse::check(&options.backing, &options.mountpoint, options.allow_other)?;
     fuse::check_request_timeout(options.model.max_hold)?;
     options.backing = checked.backing;
@@ -71,7 +71,7 @@ pub(super) fn mount(mut options: VolumeOptions) -> Result<Mounted, VolumeError> 
     let root = open_backing(&options.backing)?;
     let state = Arc::new(open_state(&options)?);
     wait_for_predecessor(&options);
-    let Restored { model, rebuilt } = restore(&options.model, &state)?;
+    let Restored { model, rebuilt } = restore(&config, &state)?;
     let clock = Clock::start();
     let watch = Watch::open(&options, clock)?;
     let log = EventLog::open(options.events.as_deref(), clock).map_err(|error| {
@@ -150,11 +150,8 @@ fn come_up(
     Ok((warnings, start_life(inner, session, requests)?))
 }
 
-fn check(options: &VolumeOptions) -> Result<Filter, VolumeError> {
-    options.model.check().map_err(|error| VolumeError::usage(error.to_string()))?;
-    if options.model.thick && options.model.cold {
-        return Err(VolumeError::usage("thick (all has space) and cold (nothing has space) exclude each other"));
-    }
+fn check(options: &VolumeOptions) -> Result<(CheckedConfig, Filter), VolumeError> {
+    let config = options.model.clone().check().map_err(|error| VolumeError::usage(error.to_string()))?;
     if !(1..=64).contains(&options.threads) {
         return Err(VolumeError::usage(format!("threads {} is not from 1 to 64", options.threads)));
     }
@@ -167,7 +164,7 @@ fn check(options: &VolumeOptions) -> Result<Filter, VolumeError> {
     if options.queue_depth == 0 {
         return Err(VolumeError::usage("queue-depth 0 lets nothing through; write 1 to 65535"));
     }
-    path_checks::filter(&options.filter, options)
+    Ok((config, path_checks::filter(&options.filter, options)?))
 }
 
 fn open_backing(path: &Path) -> Result<OwnedFd, VolumeError> {
@@ -206,18 +203,18 @@ fn open_state(options: &VolumeOptions) -> Result<StateStore, VolumeError> {
     })
 }
 
-fn restore(config: &ModelConfig, state: &StateStore) -> Result<Restored, VolumeError> {
-    let fresh = || Model::new(config.clone()).map_err(|error| VolumeError::usage(error.to_string()));
+fn restore(config: &CheckedConfig, state: &StateStore) -> Result<Restored, VolumeError> {
+    let fresh = || Restored { model: Model::new(config.clone()), rebuilt: None };
     let rebuild = |floor: Bytes, reason: String| {
-        let mut model = fresh()?;
+        let mut model = Model::new(config.clone());
         model.floor_use(floor);
         Ok(Restored { model, rebuilt: Some(reason) })
     };
     match state.load() {
         Left::Anothers { refusal } => Err(VolumeError::usage(refusal)),
         // Nothing is taken over that could be rebuilt.
-        _ if config.cold => Ok(Restored { model: fresh()?, rebuilt: None }),
-        Left::Nothing => Ok(Restored { model: fresh()?, rebuilt: None }),
+        _ if config.cold => Ok(fresh()),
+        Left::Nothing => Ok(fresh()),
         Left::Crashed { floor, reason } => rebuild(floor, reason),
         Left::Clean(checkpoint) => {
             let used = checkpoint.used();
@@ -241,7 +238,7 @@ fn start_engine(
         clock,
         filter,
         held_memory: held_memory(options.held_memory),
-        observer: Arc::clone(observer) as Arc<dyn Observer>,
+        observer: Arc::clone(observer) as Arc<dyn EngineObserver>,
         on_thread_start: || {
             fuse::block_file_size_signal();
             backing::favour_this_thread();

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::state::StateStore;
 use super::stun_freezer::StunFreezer;
-use crate::engine::{EngineReport, EngineStatus, HoldTimes, Observer};
+use crate::engine::{EngineObserver, EngineReport, EngineStatus, HoldTimes};
 use crate::model::{ModelNotice, Penalty, PoolUse};
 use crate::op::OpKind;
 use crate::telemetry::events::EventLog;
@@ -150,7 +150,7 @@ impl VolumeObserver {
     }
 }
 
-impl Observer for VolumeObserver {
+impl EngineObserver for VolumeObserver {
     fn report(&self, report: EngineReport) {
         match &report {
             EngineReport::Answered(hold) => self.answered(&hold.times, &hold.penalty),

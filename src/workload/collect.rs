@@ -17,7 +17,7 @@ use super::lock::LockWatch;
 use super::measure::{Meter, Stats, WriterOp, add_time, micros, microseconds};
 use super::ranges::ranges;
 use super::report::{
-    AckLatency, IntervalReport, LockReport, LongWait, OpReport, PileUp, Trouble, WorkloadProgress, WorkloadReport,
+    AckLatency, IntervalReport, LockPileUp, LockReport, LongWait, OpReport, Trouble, WorkloadProgress, WorkloadReport,
 };
 use crate::time::SimTime;
 
@@ -59,7 +59,7 @@ impl ReportedThread<'_> {
 }
 
 /// The lock that threads wait for most now, if they do.
-pub(super) fn pile_up(threads: &[ReportedThread<'_>], locks: &[Arc<LockWatch>]) -> Option<PileUp> {
+pub(super) fn pile_up(threads: &[ReportedThread<'_>], locks: &[Arc<LockWatch>]) -> Option<LockPileUp> {
     let long = |wait: &LongWait| wait.for_us >= micros(SHORT);
     let waits: Vec<LongWait> = threads.iter().filter_map(ReportedThread::wait).filter(long).collect();
     let pile_up = |lock: &Arc<LockWatch>| {
@@ -68,9 +68,9 @@ pub(super) fn pile_up(threads: &[ReportedThread<'_>], locks: &[Arc<LockWatch>]) 
         let holder = lock.holder()?;
         let (root, op) = root(&holder, threads, locks);
         let waiters = waiting().map(|wait| wait.writer.clone()).collect();
-        Some(PileUp { lock: lock.name().to_owned(), holder, root, op, waiters, for_us })
+        Some(LockPileUp { lock: lock.name().to_owned(), holder, root, op, waiters, for_us })
     };
-    locks.iter().filter_map(pile_up).max_by_key(PileUp::weight)
+    locks.iter().filter_map(pile_up).max_by_key(LockPileUp::weight)
 }
 
 /// The thread that `holder` waits for, through the locks between them, and what that one is in.
@@ -90,7 +90,7 @@ fn root(holder: &str, threads: &[ReportedThread<'_>], locks: &[Arc<LockWatch>]) 
     (root, op)
 }
 
-impl PileUp {
+impl LockPileUp {
     /// How bad it is: threads times microseconds.
     pub(super) fn weight(&self) -> u64 {
         u64::try_from(self.waiters.len()).unwrap_or(u64::MAX).saturating_mul(self.for_us)

@@ -15,11 +15,11 @@ use crate::time::{Clock, SimTime};
 pub(super) struct Heartbeat {
     clock: Clock,
     limit: Duration,
-    state: Mutex<State>,
+    state: Mutex<HeartbeatState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct HeartbeatState {
     beats: u64,
     last: SimTime,
     longest: Duration,
@@ -51,7 +51,7 @@ pub struct HeartbeatsReport {
 
 impl Heartbeat {
     pub(super) fn new(clock: Clock, limit: Duration) -> Self {
-        Self { clock, limit, state: Mutex::new(State { last: clock.now(), ..State::default() }) }
+        Self { clock, limit, state: Mutex::new(HeartbeatState { last: clock.now(), ..HeartbeatState::default() }) }
     }
 
     pub(super) fn beat(&self) {

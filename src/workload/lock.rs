@@ -26,7 +26,7 @@ pub(super) struct LockWatch {
 
 /// The lock is held until this is dropped.
 #[derive(Debug)]
-pub(super) struct Held<'a, T> {
+pub(super) struct LockGuard<'a, T> {
     watch: &'a LockWatch,
     inner: MutexGuard<'a, T>,
 }
@@ -46,11 +46,11 @@ impl<T> NamedLock<T> {
     }
 
     /// Waits for the lock; the wait, if there is one, is counted as the thread's.
-    pub(super) fn lock(&self, meter: &Meter) -> Held<'_, T> {
+    pub(super) fn lock(&self, meter: &Meter) -> LockGuard<'_, T> {
         let inner =
             self.inner.try_lock().unwrap_or_else(|| meter.wait_for_lock(&self.watch.name, || self.inner.lock()));
         *self.watch.holder.lock() = Some(meter.name().to_owned());
-        Held { watch: &self.watch, inner }
+        LockGuard { watch: &self.watch, inner }
     }
 }
 
@@ -68,14 +68,14 @@ impl LockWatch {
     }
 }
 
-impl<T> Drop for Held<'_, T> {
+impl<T> Drop for LockGuard<'_, T> {
     fn drop(&mut self) {
         // Before the lock itself, whose guard is dropped after this.
         *self.watch.holder.lock() = None;
     }
 }
 
-impl<T> Deref for Held<'_, T> {
+impl<T> Deref for LockGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -83,7 +83,7 @@ impl<T> Deref for Held<'_, T> {
     }
 }
 
-impl<T> DerefMut for Held<'_, T> {
+impl<T> DerefMut for LockGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.inner
     }

@@ -11,7 +11,7 @@ use super::report::WorkloadReport;
 /// A figure with its unit.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum MetricValue {
+pub enum WriterMetric {
     /// How many.
     Count(u64),
     /// Microseconds.
@@ -22,8 +22,8 @@ pub enum MetricValue {
 
 impl WorkloadReport {
     /// The figures by name: `ack_latency.p99`, `rate`, `records_lost` and so on.
-    pub fn metrics(&self) -> BTreeMap<String, MetricValue> {
-        use MetricValue::{Count, Micros};
+    pub fn metrics(&self) -> BTreeMap<String, WriterMetric> {
+        use WriterMetric::{Count, Micros};
         let lock_wait = self.locks.iter().map(|lock| lock.max_us).max().unwrap_or(0);
         let mut metrics = vec![
             ("rate", self.rate()),
@@ -54,10 +54,10 @@ impl WorkloadReport {
         metrics.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
-    fn rate(&self) -> MetricValue {
+    fn rate(&self) -> WriterMetric {
         // Records and microseconds of a run are far below 2^52, so that a float holds them exactly.
         #[expect(clippy::cast_precision_loss, reason = "see above")]
         let rate = if self.elapsed_us == 0 { 0.0 } else { self.records as f64 * 1e6 / self.elapsed_us as f64 };
-        MetricValue::PerSecond(rate)
+        WriterMetric::PerSecond(rate)
     }
 }

@@ -47,9 +47,9 @@ pub use heartbeat::{HeartbeatReport, HeartbeatsReport};
 pub use journal::{AckLogError, read_ack_log};
 pub use kept::Kept;
 pub use measure::WriterOp;
-pub use metrics::MetricValue;
+pub use metrics::WriterMetric;
 pub use report::{
-    AckLatency, IntervalReport, LockReport, LongWait, OpReport, PileUp, Trouble, WorkloadProgress, WorkloadReport,
+    AckLatency, IntervalReport, LockPileUp, LockReport, LongWait, OpReport, Trouble, WorkloadProgress, WorkloadReport,
 };
 pub use run::{WorkloadError, run};
 pub use verify::{Verified, verify};

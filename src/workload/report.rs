@@ -90,7 +90,7 @@ pub struct LockReport {
 
 /// Threads that wait for one lock while the thread that holds it waits for the file system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PileUp {
+pub struct LockPileUp {
     /// The lock.
     pub lock: String,
     /// The thread that holds it.
@@ -123,7 +123,7 @@ pub struct WorkloadProgress {
     pub waiting: Vec<LongWait>,
     /// The lock that most threads wait for now.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub lock: Option<PileUp>,
+    pub lock: Option<LockPileUp>,
     /// A kubelet's heartbeats.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub heartbeats: Option<HeartbeatsReport>,
@@ -174,7 +174,7 @@ pub struct WorkloadReport {
     pub locks: Vec<LockReport>,
     /// The worst pile-up: most threads times their wait.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub pile_up: Option<PileUp>,
+    pub pile_up: Option<LockPileUp>,
     /// Flushes of a chunk that took 20 s or more (fluentd).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub slow_flushes: Option<u64>,

@@ -15,7 +15,7 @@ use super::crew::{Beat, Crew, Role, Worker};
 use super::journal::{AckLog, AckLogError};
 use super::kinds;
 use super::measure::Meter;
-use super::report::{PileUp, WorkloadProgress, WorkloadReport};
+use super::report::{LockPileUp, WorkloadProgress, WorkloadReport};
 use super::schedule::Schedule;
 use super::verify::{Verified, verify};
 use crate::time::{Clock, Deadline, SimTime, pause};
@@ -141,10 +141,10 @@ fn watch(
     threads: &[WriterThread],
     shown: &Shown,
     halts: &Halts,
-) -> Option<PileUp> {
+) -> Option<LockPileUp> {
     let (deadline, mut next) = (SimTime::ZERO + options.duration, SimTime::ZERO + options.progress);
     let mut give_up: Option<Deadline> = None;
-    let mut worst: Option<PileUp> = None;
+    let mut worst: Option<LockPileUp> = None;
     while !threads.iter().all(WriterThread::has_ended) && !give_up.is_some_and(|deadline| deadline.passed()) {
         let records_ended = threads.iter().filter(|thread| thread.has_records).all(WriterThread::has_ended);
         if give_up.is_none() && (clock.now() >= deadline || stop.load(Ordering::Relaxed) || records_ended) {
@@ -155,7 +155,7 @@ fn watch(
             halts.background.store(true, Ordering::Relaxed);
         }
         let now = pile_up(&reported(threads), &shown.locks);
-        if now.as_ref().map(PileUp::weight) > worst.as_ref().map(PileUp::weight) {
+        if now.as_ref().map(LockPileUp::weight) > worst.as_ref().map(LockPileUp::weight) {
             worst = now;
         }
         if clock.now() >= next {

@@ -311,7 +311,7 @@ fn records_that_were_due_during_a_stall_count_with_their_wait() {
     assert_eq!(report.ack_latency.count, report.records + report.missed);
     let latency = &report.ack_latency;
     assert!(latency.max_us >= 300_000 && latency.p50_us >= 100_000, "{latency:?}");
-    let MetricValue::Micros(p50) = report.metrics()["ack_latency.p50"] else { panic!("no time") };
+    let WriterMetric::Micros(p50) = report.metrics()["ack_latency.p50"] else { panic!("no time") };
     assert_eq!(p50, latency.p50_us);
 }
 

@@ -64,7 +64,7 @@ type Numbers = BTreeMap<String, RoaringTreemap>;
 
 /// What the files say.
 #[derive(Debug, Default)]
-struct Found {
+struct FoundRecords {
     verified: Verified,
     whole: Numbers,
     /// Numbers of which there is a damaged piece.
@@ -76,13 +76,13 @@ struct Found {
 /// Reads all writers' files in `dir`. `kept` says which records must be there (from a [`super::WorkloadReport`] or an acknowledgement
 /// log); without it only what is missing inside a file, before a later record, is known to be lost.
 pub fn verify(dir: &Path, kept: Option<&[Kept]>) -> io::Result<Verified> {
-    let mut found = Found::default();
+    let mut found = FoundRecords::default();
     let mut files = Vec::new();
     data_files(dir, dir, &mut files)?;
     for path in files {
         found.read_file(&path)?;
     }
-    let Found { mut verified, whole, pieces, proven } = found;
+    let FoundRecords { mut verified, whole, pieces, proven } = found;
     let mut expected = if kept.is_some() { Numbers::new() } else { proven };
     for Kept { writer, records } in kept.unwrap_or_default() {
         let set = expected.entry(writer.clone()).or_default();
@@ -138,7 +138,7 @@ impl Verified {
     }
 }
 
-impl Found {
+impl FoundRecords {
     fn read_file(&mut self, path: &Path) -> io::Result<()> {
         self.verified.files += 1;
         let mut reader = BufReader::with_capacity(1 << 20, File::open(path)?);

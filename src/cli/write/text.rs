@@ -2,7 +2,7 @@
 //!
 //! Must not know: how a workload runs. Invariant: a figure that was not measured is not shown.
 
-use stunfs::internal::workload::{PileUp, WorkloadProgress, WorkloadReport};
+use stunfs::internal::workload::{LockPileUp, WorkloadProgress, WorkloadReport};
 
 use crate::cli::output::{TextTable, count, micros};
 
@@ -64,7 +64,7 @@ fn latency(report: &WorkloadReport) -> Option<String> {
     ))
 }
 
-fn pile_up(pile: &PileUp) -> String {
+fn pile_up(pile: &LockPileUp) -> String {
     let waiters = u64::try_from(pile.waiters.len()).unwrap_or(u64::MAX);
     let op = pile.op.map_or("none", |op| op.name());
     let holder =

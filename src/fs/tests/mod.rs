@@ -35,7 +35,7 @@ const EXCL: i32 = 0o200;
 struct World {
     dir: TempDir,
     fs: Arc<FileSystem>,
-    tracker: Arc<Recorder>,
+    tracker: Arc<TrackerRecorder>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,13 +47,13 @@ enum Told {
 }
 
 #[derive(Debug, Default)]
-struct Recorder {
+struct TrackerRecorder {
     told: Mutex<Vec<Told>>,
     identities: Mutex<Vec<u64>>,
     learned_reads: AtomicBool,
 }
 
-impl Recorder {
+impl TrackerRecorder {
     fn take(&self) -> Vec<Told> {
         std::mem::take(&mut self.told.lock())
     }
@@ -62,7 +62,7 @@ impl Recorder {
     }
 }
 
-impl ProvisioningTracker for Recorder {
+impl ProvisioningTracker for TrackerRecorder {
     fn created(&self, file: FileKey, identity: u64) {
         self.identities.lock().push(identity);
         self.tell(Told::Created(file.ino));
@@ -101,7 +101,7 @@ impl World {
 
     fn with(options: FsOptions) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let tracker = Arc::new(Recorder::default());
+        let tracker = Arc::new(TrackerRecorder::default());
         let root = open_root(dir.path()).unwrap();
         let fs = FileSystem::with_tracker(root, Engine::pass_through(), tracker.clone(), options).unwrap();
         Self { dir, fs, tracker }

@@ -22,7 +22,7 @@ fn direct() -> ModelConfig {
 }
 
 fn model(config: ModelConfig) -> Model {
-    Model::new(config).unwrap()
+    Model::new(config.check().unwrap())
 }
 
 fn at(millis: u64) -> SimTime {
@@ -327,7 +327,7 @@ fn a_shorter_maximum_ends_holds_now() {
     write(&mut model, at(50), file(3), 0, MIB);
     let mut out = Vec::new();
     let shorter = ModelConfig { max_hold: ms(10), ..model.config().clone() };
-    model.reconfigure(at(55), shorter, &mut out).unwrap();
+    model.reconfigure(at(55), shorter.check().unwrap(), &mut out).unwrap();
     assert_eq!(due(&out), [(0, 20), (1, 55)]);
     assert_eq!(due(&run_out(&mut model)), [(2, 60)]);
 }
@@ -571,7 +571,7 @@ fn books_go_on_where_they_ended() {
         let checkpoint: crate::model::PoolCheckpoint = serde_json::from_str(&json).unwrap();
         assert_eq!((&checkpoint, checkpoint.used()), (&first.save(), Bytes::mib(4)));
 
-        let mut second = Model::restore(config.clone(), checkpoint.clone()).unwrap();
+        let mut second = Model::restore(config.clone().check().unwrap(), checkpoint.clone()).unwrap();
         second.preexisting(3 * MIB + 4096);
         assert_eq!(second.snapshot(at(0)).pool.used_bytes, 4 * MIB, "{placement:?}");
         assert_eq!(second.snapshot(at(0)).draws, 4);
@@ -580,9 +580,10 @@ fn books_go_on_where_they_ended() {
         assert_eq!(second.snapshot(at(0)).pool.used_bytes, 4 * MIB, "{placement:?}");
 
         let grain = crate::units::GrainSize::new(Bytes::kib(64)).unwrap();
-        let error = Model::restore(ModelConfig { grain, ..config.clone() }, checkpoint.clone()).unwrap_err();
+        let error =
+            Model::restore(ModelConfig { grain, ..config.clone() }.check().unwrap(), checkpoint.clone()).unwrap_err();
         assert!(error.to_string().contains("grains of 1MiB"));
-        let mut cold = Model::restore(ModelConfig { cold: true, ..config }, checkpoint).unwrap();
+        let mut cold = Model::restore(ModelConfig { cold: true, ..config }.check().unwrap(), checkpoint).unwrap();
         assert_eq!(cold.snapshot(at(0)).pool.used_bytes, 0);
         assert_eq!(write(&mut cold, at(0), file(3), 0, 4096), HELD_0);
     }
@@ -601,7 +602,7 @@ fn after_a_crash_use_is_not_understated() {
 
 #[test]
 fn settings_out_of_range_are_named() {
-    let cases: [(ModelConfig, &str); 12] = [
+    let cases: [(ModelConfig, &str); 13] = [
         (ModelConfig { lanes: 0, ..thin() }, "1 to 65536"),
         (ModelConfig { lanes: 65537, ..thin() }, "1 to 65536"),
         (ModelConfig { pool: Some(Bytes(5)), ..thin() }, "one grain of 1MiB"),
@@ -611,6 +612,7 @@ fn settings_out_of_range_are_named() {
         (ModelConfig { low_water_percent: 101, ..thin() }, "0% to 100%"),
         (ModelConfig { max_hold: Duration::ZERO, ..thin() }, "max hold"),
         (ModelConfig { ttl: Some(Duration::ZERO), ..thin() }, "ttl"),
+        (ModelConfig { thick: true, cold: true, ..thin() }, "exclude each other"),
         (ModelConfig { on_full: OnFull::Queue(Duration::ZERO), ..thin() }, "on full"),
         (ModelConfig { stuns: vec![StunTrigger::Every { grains: 0, duration: ms(1) }], ..thin() }, "from 1"),
         (ModelConfig { stuns: vec![StunTrigger::Chance { probability: 2.0, duration: ms(1) }], ..thin() }, "0 to 1"),
@@ -618,18 +620,19 @@ fn settings_out_of_range_are_named() {
     for (config, part) in cases {
         let error = config.check().unwrap_err().to_string();
         assert!(error.contains(part) && !error.contains('\n'), "{error}");
-        assert!(Model::new(config).is_err());
     }
 }
 
 #[test]
 fn some_settings_cannot_change_while_mounted() {
     let mut model = model(thin());
-    let mut refused = |config| model.reconfigure(at(0), config, &mut Vec::new()).unwrap_err().to_string();
+    let mut refused = |config| {
+        model.reconfigure(at(0), ModelConfig::check(config).unwrap(), &mut Vec::new()).unwrap_err().to_string()
+    };
     assert!(refused(direct()).contains("placement cannot change"));
     assert!(refused(ModelConfig { seed: 9, ..thin() }).contains("seed cannot change"));
-    assert!(refused(ModelConfig { lanes: 0, ..thin() }).contains("lanes"));
-    model.reconfigure(at(0), ModelConfig { first_write: Latency::Constant(ms(5)), ..thin() }, &mut Vec::new()).unwrap();
+    let faster = ModelConfig { first_write: Latency::Constant(ms(5)), ..thin() }.check().unwrap();
+    model.reconfigure(at(0), faster, &mut Vec::new()).unwrap();
     write(&mut model, at(0), file(1), 0, MIB);
     assert_eq!(due(&run_out(&mut model)), [(0, 5)]);
 }

@@ -136,7 +136,7 @@ prop_compose! {
             discard,
             fallocate_provisions: fallocate,
             thick,
-            cold,
+            cold: cold && !thick,
             armed: true,
             max_hold: ms(25),
             ttl: ttl.map(ms),
@@ -156,7 +156,7 @@ struct Pair {
 impl Pair {
     fn new(config: &ModelConfig) -> Self {
         Self {
-            model: Model::new(config.clone()).unwrap(),
+            model: Model::new(config.clone().check().unwrap()),
             reference: Reference::new(config.clone()),
             now: SimTime::ZERO,
             held: BTreeSet::new(),
@@ -229,7 +229,7 @@ impl Pair {
         change(&mut config);
         let next = config.clone();
         self.command(
-            |model, now, out| model.reconfigure(now, config, out).unwrap(),
+            |model, now, out| model.reconfigure(now, config.check().unwrap(), out).unwrap(),
             |reference, now, out| reference.reconfigure(now, &next, out),
         );
     }

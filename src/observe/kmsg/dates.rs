@@ -18,11 +18,11 @@ pub(super) fn take_date(text: &str) -> Option<(&str, &str)> {
     while let Some((word, after)) = take_word(rest) {
         let begun = rest.len() < text.len();
         match kind_of(word) {
-            Part::Time if !timed => timed = true,
-            Part::Day => {}
-            Part::Year if begun => {}
-            Part::Zone if timed => {}
-            Part::Time | Part::Year | Part::Zone | Part::None => break,
+            DatePart::Time if !timed => timed = true,
+            DatePart::Day => {}
+            DatePart::Year if begun => {}
+            DatePart::Zone if timed => {}
+            DatePart::Time | DatePart::Year | DatePart::Zone | DatePart::None => break,
         }
         rest = after;
     }
@@ -50,10 +50,10 @@ pub(super) fn is_date(text: &str) -> bool {
     {
         return true;
     }
-    let is_part = |word: &&&str| kind_of(word) != Part::None || is_hour(word) || is_glued_day(word);
+    let is_part = |word: &&&str| kind_of(word) != DatePart::None || is_hour(word) || is_glued_day(word);
     words.len() <= 7
         && words.iter().filter(is_part).count() == words.len()
-        && words.iter().any(|word| kind_of(word) == Part::Time || is_hour(word))
+        && words.iter().any(|word| kind_of(word) == DatePart::Time || is_hour(word))
 }
 
 /// Whether dmesg wrote this date: it puts nothing between date and message.
@@ -62,7 +62,7 @@ pub(super) fn is_dmesg(date: &str) -> bool {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum DatePart {
     /// A time of day, or a moment.
     Time,
     /// A weekday, a month, a day of it, a date.
@@ -72,16 +72,18 @@ enum Part {
     None,
 }
 
-fn kind_of(word: &str) -> Part {
+fn kind_of(word: &str) -> DatePart {
     let name = word.trim_end_matches(',');
     let moment = word.split_once(['T', '_']).is_some_and(|(day, time)| is_day(day) && is_clock(time));
     match () {
-        () if is_clock(word) || moment || is_unix(word) || is_tai(word) => Part::Time,
-        () if is_one_of(name, DAYS) || is_one_of(name, MONTHS) || is_day(word) => Part::Day,
-        () if word.len() <= 2 && is_digits(word) => Part::Day,
-        () if word.len() == 4 && is_digits(word) && (word.starts_with("19") || word.starts_with("20")) => Part::Year,
-        () if is_one_of(word, ZONES) || is_offset(word) => Part::Zone,
-        () => Part::None,
+        () if is_clock(word) || moment || is_unix(word) || is_tai(word) => DatePart::Time,
+        () if is_one_of(name, DAYS) || is_one_of(name, MONTHS) || is_day(word) => DatePart::Day,
+        () if word.len() <= 2 && is_digits(word) => DatePart::Day,
+        () if word.len() == 4 && is_digits(word) && (word.starts_with("19") || word.starts_with("20")) => {
+            DatePart::Year
+        }
+        () if is_one_of(word, ZONES) || is_offset(word) => DatePart::Zone,
+        () => DatePart::None,
     }
 }
 

@@ -14,18 +14,18 @@ const MAX_KEPT: usize = 16 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Fragments {
     /// Of standard output and of standard error.
-    parts: [Option<Piece>; 2],
-    datagram: Option<Piece>,
+    parts: [Option<MessagePiece>; 2],
+    datagram: Option<MessagePiece>,
 }
 
 #[derive(Debug)]
-struct Piece {
+struct MessagePiece {
     /// What stands before the message.
     head: String,
     body: String,
 }
 
-impl Piece {
+impl MessagePiece {
     fn whole(self) -> String {
         self.head + &self.body
     }
@@ -35,7 +35,7 @@ impl Fragments {
     /// The line, whole; none if more of it is to come.
     pub(super) fn take<'a>(&mut self, line: &'a str) -> Option<Cow<'a, str>> {
         let line = line.trim_end_matches(['\r', '\n']);
-        if let Some(part) = Part::parse(line) {
+        if let Some(part) = FragmentPart::parse(line) {
             return self.take_part(line, &part);
         }
         match Datagram::parse(line) {
@@ -47,7 +47,7 @@ impl Fragments {
     /// What is there of lines that did not become whole.
     pub(super) fn finish(&mut self) -> Vec<String> {
         let [out, err] = &mut self.parts;
-        [out.take(), err.take(), self.datagram.take()].into_iter().flatten().map(Piece::whole).collect()
+        [out.take(), err.take(), self.datagram.take()].into_iter().flatten().map(MessagePiece::whole).collect()
     }
 
     /// Whether a line is not whole yet.
@@ -55,13 +55,13 @@ impl Fragments {
         self.datagram.is_some() || self.parts.iter().any(Option::is_some)
     }
 
-    fn take_part<'a>(&mut self, line: &'a str, part: &Part<'_>) -> Option<Cow<'a, str>> {
+    fn take_part<'a>(&mut self, line: &'a str, part: &FragmentPart<'_>) -> Option<Cow<'a, str>> {
         let [out, err] = &mut self.parts;
         let kept = if part.is_error { err } else { out };
         if kept.is_none() && part.is_last {
             return Some(Cow::Borrowed(line));
         }
-        let piece = kept.get_or_insert_with(|| Piece { head: format!("{}F ", part.head), body: String::new() });
+        let piece = kept.get_or_insert_with(|| MessagePiece { head: format!("{}F ", part.head), body: String::new() });
         if piece.body.len() < MAX_KEPT {
             piece.body.push_str(part.text);
         }
@@ -70,17 +70,17 @@ impl Fragments {
 
     fn take_datagram(&mut self, datagram: &Datagram<'_>) -> Option<String> {
         if datagram.offset == 0 {
-            self.datagram = Some(Piece { head: format!("{};", datagram.head), body: String::new() });
+            self.datagram = Some(MessagePiece { head: format!("{};", datagram.head), body: String::new() });
         }
         let piece = self.datagram.as_mut().filter(|piece| piece.body.len() == datagram.offset)?;
         piece.body.push_str(datagram.text);
         let is_whole = piece.body.len() >= datagram.total.min(MAX_KEPT);
-        self.datagram.take_if(|_| is_whole).map(Piece::whole)
+        self.datagram.take_if(|_| is_whole).map(MessagePiece::whole)
     }
 }
 
 /// `2025-11-24T03:02:01Z stdout P text`: `P` is followed by more, `F` is the line's end.
-struct Part<'a> {
+struct FragmentPart<'a> {
     /// Date and stream.
     head: &'a str,
     is_error: bool,
@@ -88,7 +88,7 @@ struct Part<'a> {
     text: &'a str,
 }
 
-impl<'a> Part<'a> {
+impl<'a> FragmentPart<'a> {
     fn parse(line: &'a str) -> Option<Self> {
         let (_date, rest) = take_date(line)?;
         let tagged = rest.strip_prefix(" stdout ").or_else(|| rest.strip_prefix(" stderr "))?;

@@ -46,11 +46,11 @@ impl Parser {
 
     fn whole_line(&mut self, line: &str, at: Option<SimTime>, found: &mut Vec<Finding>) {
         let (messages, own) = match self.records.take(line) {
-            records::Taken::Mine(record) => {
+            records::RecordOutcome::Mine(record) => {
                 self.taken += 1;
                 (record, Vec::new())
             }
-            records::Taken::Other(record) => (record, Line::parse(line)),
+            records::RecordOutcome::Other(record) => (record, Line::parse(line)),
         };
         let unpacked = messages.iter().flat_map(Line::unpack);
         for message in unpacked.chain(own) {

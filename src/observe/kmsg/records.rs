@@ -33,7 +33,7 @@ enum Form {
 
 /// What a line was.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Taken {
+pub(super) enum RecordOutcome {
     /// A part of a record, which may be complete now.
     Mine(Option<Envelope>),
     /// No part of a record; the one before it, if it is complete now.
@@ -42,15 +42,15 @@ pub(super) enum Taken {
 
 impl Records {
     /// Offers a line.
-    pub(super) fn take(&mut self, line: &str) -> Taken {
+    pub(super) fn take(&mut self, line: &str) -> RecordOutcome {
         if let Some(form) = begins(line) {
             let before = self.finish();
             let mut record = Record { form, fields: Map::new() };
             record.add(line);
             self.open = Some(record);
-            return Taken::Mine(before);
+            return RecordOutcome::Mine(before);
         }
-        let Some(record) = &mut self.open else { return Taken::Other(None) };
+        let Some(record) = &mut self.open else { return RecordOutcome::Other(None) };
         let text = line.trim();
         let form = record.form;
         let is_end = match form {
@@ -58,15 +58,15 @@ impl Records {
             Form::Json => ["}", "},", "]", "],"].contains(&text),
         };
         if is_end {
-            return Taken::Mine(self.finish());
+            return RecordOutcome::Mine(self.finish());
         }
         if record.add(text) {
-            return Taken::Mine(None);
+            return RecordOutcome::Mine(None);
         }
         match form {
             // Something else is on the console, too: the record may go on.
-            Form::Json => Taken::Other(None),
-            Form::Named => Taken::Other(self.finish()),
+            Form::Json => RecordOutcome::Other(None),
+            Form::Named => RecordOutcome::Other(self.finish()),
         }
     }
 
@@ -127,7 +127,7 @@ mod tests {
         let mut found = Vec::new();
         for line in text.lines() {
             match records.take(line) {
-                Taken::Mine(envelope) | Taken::Other(envelope) => found.extend(envelope),
+                RecordOutcome::Mine(envelope) | RecordOutcome::Other(envelope) => found.extend(envelope),
             }
         }
         found.extend(records.finish());
@@ -152,12 +152,12 @@ mod tests {
     #[test]
     fn other_lines_are_handed_back() {
         let mut records = Records::default();
-        assert_eq!(records.take("A=b"), Taken::Other(None));
-        assert_eq!(records.take("{"), Taken::Mine(None));
+        assert_eq!(records.take("A=b"), RecordOutcome::Other(None));
+        assert_eq!(records.take("{"), RecordOutcome::Mine(None));
         assert!(!records.is_open());
-        assert_eq!(records.take("[  1.000000] x"), Taken::Other(None));
-        assert_eq!(records.take("\"message\": \"a\""), Taken::Mine(None));
+        assert_eq!(records.take("[  1.000000] x"), RecordOutcome::Other(None));
+        assert_eq!(records.take("\"message\": \"a\""), RecordOutcome::Mine(None));
         assert!(records.is_open());
-        assert!(matches!(records.take("}"), Taken::Mine(Some(found)) if found.message == "a"));
+        assert!(matches!(records.take("}"), RecordOutcome::Mine(Some(found)) if found.message == "a"));
     }
 }

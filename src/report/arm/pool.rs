@@ -10,7 +10,7 @@ use crate::report::line::Line;
 
 /// The pool as events tell of it.
 #[derive(Debug, Default)]
-pub(super) struct Pool {
+pub(super) struct PoolSeries {
     grain: u64,
     /// Grains that came and went, by piece.
     taken: Vec<u64>,
@@ -21,7 +21,7 @@ pub(super) struct Pool {
     last_size: Option<u64>,
 }
 
-impl Pool {
+impl PoolSeries {
     pub(super) fn configured(&mut self, axis: &Axis, at: u64, line: &Line<'_>) {
         let Some(config) = &line.config else { return };
         self.grain = config.grain.unwrap_or(self.grain);

@@ -11,7 +11,7 @@ use crate::report::holds::Sufferer;
 use crate::report::run::{Run, WriterView};
 use crate::scenario::result::ArmResult;
 use crate::units::text;
-use crate::workload::{LockReport, PileUp};
+use crate::workload::{LockPileUp, LockReport};
 
 /// Commands past so many are left out.
 const MOST: usize = 25;
@@ -127,7 +127,7 @@ fn lock(it: &LockReport) -> Vec<Markup> {
     ]
 }
 
-fn pile_up(it: &PileUp) -> Vec<Markup> {
+fn pile_up(it: &LockPileUp) -> Vec<Markup> {
     let op = it.op.as_ref().map_or_else(|| "-".to_owned(), |op| op.name().to_owned());
     let root = if it.root == it.holder { op } else { format!("{op} ({})", it.root) };
     let shown = it.waiters.iter().take(8).map(String::as_str).collect::<Vec<_>>().join(", ");

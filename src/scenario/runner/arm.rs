@@ -18,7 +18,7 @@ use super::log::{RunLog, VolumeLog};
 use super::message::ArmMessage;
 use super::storage::{ArmStorage, Plan};
 use super::watcher::Watcher;
-use super::{Abort, RunOptions, probes};
+use super::{Abort, ScenarioRunOptions, probes};
 use crate::control::{Client, Command as ControlCommand};
 use crate::observe::procfs::{Who, blocked};
 use crate::observe::waits::waits_for;
@@ -51,7 +51,7 @@ const UNSTUCK_LIMIT: Duration = Duration::from_secs(10);
 /// What an arm needs to know.
 #[derive(Debug)]
 pub(super) struct ArmOptions<'a> {
-    pub(super) run: &'a RunOptions,
+    pub(super) run: &'a ScenarioRunOptions,
     pub(super) name: &'a str,
     pub(super) arm: &'a Arm,
     pub(super) index: usize,
@@ -61,12 +61,12 @@ pub(super) struct ArmOptions<'a> {
 
 /// Runs the arm to its verdict.
 pub(super) fn run(options: &ArmOptions<'_>, log: &mut RunLog, abort: &Abort) -> ArmResult {
-    let mut session = Session::new(options, log);
+    let mut session = ArmRun::new(options, log);
     session.go(abort);
     session.finish(abort)
 }
 
-struct Session<'a, 'b> {
+struct ArmRun<'a, 'b> {
     options: &'a ArmOptions<'b>,
     spec: &'a Spec,
     log: &'a mut RunLog,
@@ -90,7 +90,7 @@ struct Session<'a, 'b> {
     last_tick: SimTime,
 }
 
-impl<'a, 'b> Session<'a, 'b> {
+impl<'a, 'b> ArmRun<'a, 'b> {
     fn new(options: &'a ArmOptions<'b>, log: &'a mut RunLog) -> Self {
         let spec = &options.run.scenario.spec;
         let (send, receive) = unbounded();

@@ -65,7 +65,7 @@ impl Abort {
 
 /// What a run needs to know.
 #[derive(Debug, Clone)]
-pub struct RunOptions {
+pub struct ScenarioRunOptions {
     /// The stunfs program, for volumes, disks and writers.
     pub program: PathBuf,
     /// What is run.
@@ -88,7 +88,7 @@ pub struct RunOptions {
 ///
 /// # Errors
 /// The folder cannot be written; everything else is a verdict.
-pub fn run(options: &RunOptions, abort: &Abort) -> Result<RunResult, RunError> {
+pub fn run(options: &ScenarioRunOptions, abort: &Abort) -> Result<RunResult, RunError> {
     let clock = Clock::start();
     let folder = folder::Folder::make(&options.folder)?;
     folder.write_scenario(&options.scenario)?;

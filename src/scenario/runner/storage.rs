@@ -30,7 +30,7 @@ const TICK: Duration = Duration::from_millis(20);
 
 /// Why there is no storage, or not as it should be.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum StorageError {
+pub(super) enum ArmStorageError {
     #[error("{what}: {cause}")]
     System { what: &'static str, cause: io::Error },
     #[error("{what} took longer than {within:?}")]
@@ -39,8 +39,8 @@ pub(super) enum StorageError {
     Refused { what: &'static str, said: String },
 }
 
-fn system(what: &'static str) -> impl FnOnce(io::Error) -> StorageError {
-    move |cause| StorageError::System { what, cause }
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> ArmStorageError {
+    move |cause| ArmStorageError::System { what, cause }
 }
 
 /// Storage that is up.
@@ -78,7 +78,7 @@ pub(super) struct Plan<'a> {
 
 impl Plan<'_> {
     /// Brings the storage up, with injection as the arm says.
-    pub(super) fn up(&self, undo: &mut UndoList) -> Result<ArmStorage, StorageError> {
+    pub(super) fn up(&self, undo: &mut UndoList) -> Result<ArmStorage, ArmStorageError> {
         let storage = match &self.spec.storage {
             Storage::Directory { .. } => self.directory(undo)?,
             Storage::Disk { filesystem, size, .. } => self.disk(filesystem.name(), size.0, undo)?,
@@ -116,7 +116,7 @@ impl Plan<'_> {
         options.chain([format!("--events={}", events.display())]).collect()
     }
 
-    fn directory(&self, undo: &mut UndoList) -> Result<ArmStorage, StorageError> {
+    fn directory(&self, undo: &mut UndoList) -> Result<ArmStorage, ArmStorageError> {
         let [backing, mountpoint] = ["backing", "mnt"].map(|name| self.scratch.join(name));
         let (control, events) = (self.scratch.join("control"), self.scratch.join("events.jsonl"));
         for directory in [&backing, &mountpoint] {
@@ -133,7 +133,7 @@ impl Plan<'_> {
         Ok(ArmStorage { path: mountpoint.clone(), volume: mountpoint, control, events, kind: Kind::Directory })
     }
 
-    fn disk(&self, filesystem: &str, size: Bytes, undo: &mut UndoList) -> Result<ArmStorage, StorageError> {
+    fn disk(&self, filesystem: &str, size: Bytes, undo: &mut UndoList) -> Result<ArmStorage, ArmStorageError> {
         let [directory, mount] = ["disk", "mnt"].map(|name| self.scratch.join(name));
         fs::create_dir(&mount).map_err(system("cannot make a directory"))?;
         fs::create_dir(&directory).map_err(system("cannot make a directory"))?;
@@ -151,21 +151,21 @@ impl Plan<'_> {
         let record: Value = serde_json::from_str(&said).unwrap_or_default();
         let place = |key: &str| record.get(key).and_then(Value::as_str).map(PathBuf::from);
         let unclear =
-            || StorageError::Refused { what: "bringing the disk up", said: "its answer is not understood".into() };
+            || ArmStorageError::Refused { what: "bringing the disk up", said: "its answer is not understood".into() };
         let (control, volume) = place("control").zip(place("volume")).ok_or_else(unclear)?;
         Ok(ArmStorage { path: mount, volume, control, events: Some(events), kind: Kind::Disk { directory } })
     }
 
-    fn run(&self, what: &'static str, arguments: &[String], within: Duration) -> Result<Finished, StorageError> {
+    fn run(&self, what: &'static str, arguments: &[String], within: Duration) -> Result<Finished, ArmStorageError> {
         run(self.program, what, arguments, within)
     }
 }
 
-fn run(path: &Path, what: &'static str, arguments: &[String], within: Duration) -> Result<Finished, StorageError> {
+fn run(path: &Path, what: &'static str, arguments: &[String], within: Duration) -> Result<Finished, ArmStorageError> {
     match finish(program(path, arguments), within).map_err(system(what))? {
-        None => Err(StorageError::Late { what, within }),
+        None => Err(ArmStorageError::Late { what, within }),
         Some(finished) if finished.code() == 0 => Ok(finished),
-        Some(finished) => Err(StorageError::Refused { what, said: finished.last_words() }),
+        Some(finished) => Err(ArmStorageError::Refused { what, said: finished.last_words() }),
     }
 }
 
@@ -174,7 +174,7 @@ fn watches_kernel(spec: &Spec) -> bool {
     by_metric || spec.probes.iter().any(|probe| probe.kernel.is_some())
 }
 
-fn attach(path: &Path) -> Result<ArmStorage, StorageError> {
+fn attach(path: &Path) -> Result<ArmStorage, ArmStorageError> {
     // A disk's mount point is not its volume's: its record says which control socket it has.
     let disk = crate::disk::find(Some(path)).ok().map(|found| found.disk.control);
     let control = disk.unwrap_or_else(|| default_socket(path));
@@ -183,9 +183,9 @@ fn attach(path: &Path) -> Result<ArmStorage, StorageError> {
     Ok(ArmStorage { path: path.to_owned(), volume, control, events: None, kind: Kind::Attached })
 }
 
-fn status(control: &Path) -> Result<StatusReply, StorageError> {
+fn status(control: &Path) -> Result<StatusReply, ArmStorageError> {
     let what = "asking the volume";
-    let refused = |said: String| StorageError::Refused { what, said };
+    let refused = |said: String| ArmStorageError::Refused { what, said };
     let client = Client::connect(control).map_err(|error| refused(error.to_string()))?.timeout(Some(ANSWER_LIMIT));
     let reply =
         client.get("/v1/status?limit=0").and_then(|reply| reply.ok()).map_err(|error| refused(error.to_string()))?;
@@ -193,7 +193,7 @@ fn status(control: &Path) -> Result<StatusReply, StorageError> {
 }
 
 /// Provisions space while nothing is injected: writes a file and removes it.
-fn warm_up(path: &Path, size: Bytes) -> Result<(), StorageError> {
+fn warm_up(path: &Path, size: Bytes) -> Result<(), ArmStorageError> {
     let what = "warming the storage up";
     let file = path.join("warm-up");
     let count = size.0.div_ceil(1 << 20);
@@ -202,21 +202,21 @@ fn warm_up(path: &Path, size: Bytes) -> Result<(), StorageError> {
     command.arg(format!("count={count}")).arg(format!("of={}", file.display()));
     match finish(command, UP_LIMIT * 5).map_err(system(what))? {
         Some(finished) if finished.code() == 0 => fs::remove_file(&file).map_err(system(what)),
-        Some(finished) => Err(StorageError::Refused { what, said: finished.last_words() }),
-        None => Err(StorageError::Late { what, within: UP_LIMIT * 5 }),
+        Some(finished) => Err(ArmStorageError::Refused { what, said: finished.last_words() }),
+        None => Err(ArmStorageError::Late { what, within: UP_LIMIT * 5 }),
     }
 }
 
 impl ArmStorage {
     /// Where the volume's clock started on `clock`, microseconds; and its status.
-    pub(super) fn clock_origin(&self, clock: Clock) -> Result<(i64, StatusReply), StorageError> {
+    pub(super) fn clock_origin(&self, clock: Clock) -> Result<(i64, StatusReply), ArmStorageError> {
         let reply = status(&self.control)?;
         let now = i64::try_from(clock.now().as_micros()).unwrap_or(i64::MAX);
         Ok((now.saturating_sub(i64::try_from(reply.status.uptime_us).unwrap_or(i64::MAX)), reply))
     }
 
-    fn post(&self, path: &str, within: Duration) -> Result<Value, StorageError> {
-        let refused = |error: crate::control::ClientError| StorageError::Refused {
+    fn post(&self, path: &str, within: Duration) -> Result<Value, ArmStorageError> {
+        let refused = |error: crate::control::ClientError| ArmStorageError::Refused {
             what: "asking the volume",
             said: error.to_string(),
         };
@@ -225,12 +225,12 @@ impl ArmStorage {
     }
 
     /// Ends all injection: thaws, answers what is held.
-    pub(super) fn release(&self, within: Duration) -> Result<(), StorageError> {
+    pub(super) fn release(&self, within: Duration) -> Result<(), ArmStorageError> {
         self.post("/v1/release", within).map(|_| ())
     }
 
     /// Takes the storage down.
-    pub(super) fn down(&self, program: &Path) -> Result<(), StorageError> {
+    pub(super) fn down(&self, program: &Path) -> Result<(), ArmStorageError> {
         match &self.kind {
             Kind::Attached => Ok(()),
             Kind::Disk { directory } => {
@@ -243,7 +243,7 @@ impl ArmStorage {
                 if gone {
                     Ok(())
                 } else {
-                    Err(asked.err().unwrap_or(StorageError::Late { what: "the volume's end", within: END_LIMIT }))
+                    Err(asked.err().unwrap_or(ArmStorageError::Late { what: "the volume's end", within: END_LIMIT }))
                 }
             }
         }

@@ -30,7 +30,7 @@ impl ChunkName {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ChunkState {
     Staged,
     Queued,
     Purged,
@@ -39,7 +39,7 @@ enum State {
 /// One chunk.
 #[derive(Debug)]
 pub(super) struct Chunk {
-    state: State,
+    state: ChunkState,
     path: PathBuf,
     log: File,
     meta: File,
@@ -65,7 +65,8 @@ impl Chunk {
         let log = meter.time(WriterOp::Create, || create.clone().read(true).open(&path))?;
         let meta = meter.time(WriterOp::Create, || create.open(meta_path(&path)))?;
         let (writer, created) = (meter.name().to_owned(), meter.now());
-        let mut chunk = Self { state: State::Staged, path, log, meta, input, writer, records: None, bytes: 0, created };
+        let mut chunk =
+            Self { state: ChunkState::Staged, path, log, meta, input, writer, records: None, bytes: 0, created };
         match chunk.write_meta(meter) {
             Ok(()) => Ok(chunk),
             Err(error) => {
@@ -80,7 +81,7 @@ impl Chunk {
     /// A chunk that an earlier run left.
     pub(super) fn earlier(path: &Path, writer: &str, records: RangeInclusive<u64>, meter: &Meter) -> io::Result<Self> {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let state = if name.starts_with("buffer.b") { State::Staged } else { State::Queued };
+        let state = if name.starts_with("buffer.b") { ChunkState::Staged } else { ChunkState::Queued };
         let log = meter.time(WriterOp::Open, || OpenOptions::new().read(true).write(true).open(path))?;
         // A crash may have come between the two files' creation.
         let mut open = OpenOptions::new();
@@ -92,11 +93,11 @@ impl Chunk {
     }
 
     pub(super) fn is_staged(&self) -> bool {
-        self.state == State::Staged
+        self.state == ChunkState::Staged
     }
 
     pub(super) fn is_purged(&self) -> bool {
-        self.state == State::Purged
+        self.state == ChunkState::Purged
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -146,7 +147,7 @@ impl Chunk {
 
     /// Renames both files from staged to queued, and opens them again for reading.
     pub(super) fn enqueue(&mut self, meter: &Meter) -> io::Result<()> {
-        self.state = State::Queued;
+        self.state = ChunkState::Queued;
         self.write_meta(meter)?;
         let name = self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let queued = self.path.with_file_name(name.replacen("buffer.b", "buffer.q", 1));
@@ -171,7 +172,7 @@ impl Chunk {
             meter.retired_of(&self.writer, records);
         }
         meter.time(WriterOp::Unlink, || fs::remove_file(&self.path))?;
-        self.state = State::Purged;
+        self.state = ChunkState::Purged;
         meter.time(WriterOp::Unlink, || fs::remove_file(meta_path(&self.path)))
     }
 }

@@ -43,7 +43,7 @@ const OFFSET_AT: u64 = 29;
 
 /// What the buffer's lock protects.
 #[derive(Debug, Default)]
-struct Buffer {
+struct ChunkBuffer {
     /// By input.
     staged: BTreeMap<usize, Arc<NamedLock<Chunk>>>,
     queued: VecDeque<Arc<NamedLock<Chunk>>>,
@@ -62,7 +62,7 @@ struct Fluentd {
     inputs: usize,
     /// fluentd opens its position files and loads its buffer on one thread, before the inputs run.
     startup: NamedLock<Option<NextNumbers>>,
-    buffer: NamedLock<Buffer>,
+    buffer: NamedLock<ChunkBuffer>,
     chunk_watches: Vec<Arc<LockWatch>>,
     slow_flushes: Arc<AtomicU64>,
 }
@@ -78,7 +78,7 @@ pub(super) fn crew(options: &WorkloadOptions, _clock: Clock) -> Crew {
         fsync: options.fsync,
         inputs,
         startup: NamedLock::new("startup", None),
-        buffer: NamedLock::new("buffer", Buffer::default()),
+        buffer: NamedLock::new("buffer", ChunkBuffer::default()),
         chunk_watches: (0..inputs).map(|input| LockWatch::new(&format!("chunk of {}", name(input)))).collect(),
         slow_flushes: Arc::new(AtomicU64::new(0)),
     });

@@ -32,7 +32,7 @@ pub enum Begin {
 
 /// What reading did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(super) enum ReadProgress {
     /// Bytes came.
     Read,
     /// Nothing is there now.
@@ -59,18 +59,18 @@ impl Console {
     }
 
     /// Reads what is there and adds complete lines to `out`.
-    pub(super) fn read(&mut self, path: &Path, out: &mut Vec<Vec<u8>>) -> io::Result<Progress> {
+    pub(super) fn read(&mut self, path: &Path, out: &mut Vec<Vec<u8>>) -> io::Result<ReadProgress> {
         match self {
             Self::Absent => {
                 *self = Self::open(path, Begin::Start)?;
-                Ok(if matches!(self, Self::Absent) { Progress::Nothing } else { Progress::Restarted })
+                Ok(if matches!(self, Self::Absent) { ReadProgress::Nothing } else { ReadProgress::Restarted })
             }
             Self::File(tail) => match tail.read(path, out)? {
                 Some(progress) => Ok(progress),
                 None => self.replace(path, out),
             },
             Self::Stream(stream) => match stream.read(out) {
-                Ok(Some(progress)) if progress != Progress::Nothing || !stream.is_replaced(path) => Ok(progress),
+                Ok(Some(progress)) if progress != ReadProgress::Nothing || !stream.is_replaced(path) => Ok(progress),
                 Ok(_) => self.replace(path, out),
                 Err(cause) => Err(cause),
             },
@@ -78,7 +78,7 @@ impl Console {
     }
 
     /// Something else is at `path` now. A file that was renamed is still read: its writer may not know yet.
-    fn replace(&mut self, path: &Path, out: &mut Vec<Vec<u8>>) -> io::Result<Progress> {
+    fn replace(&mut self, path: &Path, out: &mut Vec<Vec<u8>>) -> io::Result<ReadProgress> {
         let old = std::mem::replace(self, Self::open(path, Begin::Start)?);
         match (self, old) {
             (Self::File(new), Self::File(mut old)) => {
@@ -89,7 +89,7 @@ impl Console {
             (_, Self::Stream(mut old)) => old.lines.finish(out),
             (_, Self::Absent) => {}
         }
-        Ok(Progress::Restarted)
+        Ok(ReadProgress::Restarted)
     }
 
     /// Waits up to `wait` for something to read; false: how long cannot be told, look again soon.
@@ -171,7 +171,7 @@ impl Growing {
 
 impl Tail {
     /// None: another file has its name now.
-    fn read(&mut self, path: &Path, out: &mut Vec<Vec<u8>>) -> io::Result<Option<Progress>> {
+    fn read(&mut self, path: &Path, out: &mut Vec<Vec<u8>>) -> io::Result<Option<ReadProgress>> {
         let from_before = match self.before.as_mut().map(|before| before.read(out)) {
             Some(Err(_)) => {
                 self.finish_before(out);
@@ -181,14 +181,14 @@ impl Tail {
         };
         if self.current.is_cut_off()? {
             self.current.begin_anew(out)?;
-            return Ok(Some(Progress::Restarted));
+            return Ok(Some(ReadProgress::Restarted));
         }
         if from_before + self.current.read(out)? > 0 {
-            return Ok(Some(Progress::Read));
+            return Ok(Some(ReadProgress::Read));
         }
         let ours = self.current.file.metadata()?;
         let is_other = std::fs::metadata(path).is_ok_and(|now| (now.dev(), now.ino()) != (ours.dev(), ours.ino()));
-        Ok((!is_other).then_some(Progress::Nothing))
+        Ok((!is_other).then_some(ReadProgress::Nothing))
     }
 
     fn finish_before(&mut self, out: &mut Vec<Vec<u8>>) {
@@ -242,22 +242,22 @@ impl Stream {
     }
 
     /// None: this stream is over, another one may come.
-    fn read(&mut self, out: &mut Vec<Vec<u8>>) -> io::Result<Option<Progress>> {
+    fn read(&mut self, out: &mut Vec<Vec<u8>>) -> io::Result<Option<ReadProgress>> {
         let mut buffer = [0; 16 * 1024];
         match retry(|| self.source.read(&mut buffer)) {
             Ok(0) => {
                 self.lines.finish(out);
                 self.closed = true;
-                Ok(self.named.map(|_| Progress::Nothing))
+                Ok(self.named.map(|_| ReadProgress::Nothing))
             }
             Ok(length) => {
                 self.lines.push(buffer.get(..length).unwrap_or_default(), out);
                 let again = std::mem::replace(&mut self.closed, false);
-                Ok(Some(if again { Progress::Restarted } else { Progress::Read }))
+                Ok(Some(if again { ReadProgress::Restarted } else { ReadProgress::Read }))
             }
             Err(cause) if cause.kind() == ErrorKind::WouldBlock => {
                 self.closed = false;
-                Ok(Some(Progress::Nothing))
+                Ok(Some(ReadProgress::Nothing))
             }
             // The end of a pseudo-terminal, or of a socket whose other side was killed.
             Err(cause) if is_end(&cause) => Ok(None),

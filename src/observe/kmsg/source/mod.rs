@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub use console::Begin;
-use console::{Console, Progress, open_nonblocking, retry, wait_readable};
+use console::{Console, ReadProgress, open_nonblocking, retry, wait_readable};
 
 use super::finding::Finding;
 use super::parser::Parser;
@@ -171,12 +171,12 @@ impl Follower {
         };
         let read = read.map_err(|cause| SourceError::Read { path: self.path.clone(), cause })?;
         match (read, &self.input) {
-            (Progress::Restarted, Input::Kmsg { .. }) => self.overruns += 1,
-            (Progress::Restarted, Input::Console(_)) => self.parser.restarted(),
-            (Progress::Read | Progress::Nothing, _) => {}
+            (ReadProgress::Restarted, Input::Kmsg { .. }) => self.overruns += 1,
+            (ReadProgress::Restarted, Input::Console(_)) => self.parser.restarted(),
+            (ReadProgress::Read | ReadProgress::Nothing, _) => {}
         }
         self.take(&lines, found);
-        Ok(read != Progress::Nothing)
+        Ok(read != ReadProgress::Nothing)
     }
 
     fn take(&mut self, lines: &[Vec<u8>], found: &mut Vec<Finding>) {
@@ -195,8 +195,8 @@ impl Follower {
     }
 }
 
-/// Reads one record of `/dev/kmsg`; [`Progress::Restarted`]: records were overwritten.
-fn read_record(device: &File, wait: Duration, lines: &mut Vec<Vec<u8>>) -> io::Result<Progress> {
+/// Reads one record of `/dev/kmsg`; [`ReadProgress::Restarted`]: records were overwritten.
+fn read_record(device: &File, wait: Duration, lines: &mut Vec<Vec<u8>>) -> io::Result<ReadProgress> {
     wait_readable(device.as_fd(), wait)?;
     let mut buffer = [0; 16 * 1024];
     let mut device = device;
@@ -205,18 +205,23 @@ fn read_record(device: &File, wait: Duration, lines: &mut Vec<Vec<u8>>) -> io::R
             // What follows the first line of a record are its fields (` SUBSYSTEM=block`).
             let record = buffer.get(..length).unwrap_or_default();
             lines.extend(record.split(|b| *b == b'\n').next().map(<[u8]>::to_vec));
-            Ok(if length > 0 { Progress::Read } else { Progress::Nothing })
+            Ok(if length > 0 { ReadProgress::Read } else { ReadProgress::Nothing })
         }
-        Err(cause) if cause.kind() == ErrorKind::WouldBlock => Ok(Progress::Nothing),
-        Err(cause) if cause.kind() == ErrorKind::BrokenPipe => Ok(Progress::Restarted),
+        Err(cause) if cause.kind() == ErrorKind::WouldBlock => Ok(ReadProgress::Nothing),
+        Err(cause) if cause.kind() == ErrorKind::BrokenPipe => Ok(ReadProgress::Restarted),
         Err(cause) => Err(cause),
     }
 }
 
 /// Reads what a console has; waits only if it has nothing.
-fn read_console(console: &mut Console, path: &Path, wait: Duration, lines: &mut Vec<Vec<u8>>) -> io::Result<Progress> {
+fn read_console(
+    console: &mut Console,
+    path: &Path,
+    wait: Duration,
+    lines: &mut Vec<Vec<u8>>,
+) -> io::Result<ReadProgress> {
     let mut read = console.read(path, lines)?;
-    if read == Progress::Nothing && lines.is_empty() && !wait.is_zero() {
+    if read == ReadProgress::Nothing && lines.is_empty() && !wait.is_zero() {
         if !console.wait(wait)? {
             pause(LOOK.min(wait));
         }

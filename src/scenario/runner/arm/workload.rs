@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::Session;
+use super::ArmRun;
 use crate::scenario::MetricValue;
 use crate::scenario::result::WriterResult;
 use crate::scenario::runner::command::{ChildGroup, ChildMessage, finish, program, start, with_path};
@@ -25,7 +25,7 @@ const STEPS: usize = 1 << 20;
 
 /// A writer or command.
 #[derive(Debug)]
-struct Worker {
+struct ArmProcess {
     work: Workload,
     group: Option<ChildGroup>,
     began_us: Option<u64>,
@@ -37,7 +37,7 @@ struct Worker {
     kept: Option<String>,
 }
 
-impl Worker {
+impl ArmProcess {
     const fn is_running(&self) -> bool {
         self.began_us.is_some() && self.ended_us.is_none()
     }
@@ -50,13 +50,13 @@ impl Worker {
 /// All of them, and the programs of steps.
 #[derive(Debug)]
 pub(super) struct Workers {
-    all: Vec<Worker>,
+    all: Vec<ArmProcess>,
     steps: Vec<(usize, ChildGroup)>,
 }
 
 impl Workers {
     pub(super) fn new(workload: &[Workload]) -> Self {
-        let worker = |work: &Workload| Worker {
+        let worker = |work: &Workload| ArmProcess {
             work: work.clone(),
             group: None,
             began_us: None,
@@ -77,7 +77,7 @@ impl Workers {
 
     /// Whether none runs.
     pub(super) fn have_ended(&self) -> bool {
-        !self.all.iter().any(Worker::is_running) && self.steps.is_empty()
+        !self.all.iter().any(ArmProcess::is_running) && self.steps.is_empty()
     }
 
     pub(super) fn are_frozen(&self) -> bool {
@@ -109,7 +109,7 @@ impl Workers {
     }
 }
 
-impl Session<'_, '_> {
+impl ArmRun<'_, '_> {
     /// Starts what is due.
     pub(super) fn start_workers(&mut self, now: SimTime, path: &Path) {
         for index in 0..self.workers.all.len() {
