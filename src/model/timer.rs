@@ -22,10 +22,12 @@ impl Model {
 
     /// Lets everything happen that is due at `now`; what comes out is added to `out`, in order.
     pub fn handle_timeout(&mut self, now: SimTime, out: &mut Vec<Release>) {
-        let now = self.tick(now);
+        let now = now.max(self.clock);
         while let Some(at) = self.poll_timeout().filter(|at| *at <= now) {
             self.step(at, out);
         }
+        // Only now: at its own moment a step may meet grains that are ready by `now`.
+        self.tick(now);
     }
 
     /// Takes in the time of a call other than [`Model::handle_timeout`]. If that is late, writers that should have been

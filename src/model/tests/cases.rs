@@ -364,6 +364,24 @@ fn a_stun_is_a_gate_over_everything() {
     );
 }
 
+/// With a late timer a writer that got its turn at 7 ms found no grain under way that was ready by the time of the call.
+#[test]
+fn regression_a_late_timer_forgot_grains_that_were_under_way() {
+    for late in [7, 50] {
+        let on_full = OnFull::Queue(ms(7));
+        let mut model = model(ModelConfig { pool: Some(Bytes(3 * MIB)), on_full, ..direct() });
+        assert_eq!(write(&mut model, at(0), file(1), 0, 2 * MIB), HELD_0);
+        assert_eq!(write(&mut model, at(0), file(2), 0, 2 * MIB), HELD_1);
+        assert_eq!(write(&mut model, at(4), file(1), 0, 3 * MIB), HELD_2);
+        let unselected = Access::Write(file(1), ByteRange::at(2 * MIB, MIB));
+        assert_eq!(model.submit(at(4), ModelOp { access: unselected, selected: false }), Verdict::Pass);
+        let mut out = Vec::new();
+        model.handle_timeout(at(late), &mut out);
+        model.handle_timeout(at(50), &mut out);
+        assert_eq!(due(&out), [(1, 7), (0, 40), (2, 40)]);
+    }
+}
+
 #[test]
 fn a_late_timer_gives_the_same_due_times() {
     let mut model = model(thin());
