@@ -194,7 +194,8 @@ mod tests {
 
     #[test]
     fn a_family_is_a_process_with_all_below_it_and_the_kernels_threads() {
-        let stat = |pid: i32, parent: i32, flags: u64| TaskStat { pid, state: b'S', parent, flags, start: 0 };
+        let stat =
+            |pid: i32, parent: i32, flags: u64| TaskStat { pid, state: b'S', parent, group: pid, flags, start: 0 };
         let kernel_thread = 0x0020_0000;
         let all = [
             stat(1, 0, 0),

@@ -27,6 +27,8 @@ pub(crate) struct TaskStat {
     pub(crate) state: u8,
     /// The process that started it.
     pub(crate) parent: i32,
+    /// The process group: the number of its leader, which may have ended.
+    pub(crate) group: i32,
     /// The kernel's task flags.
     pub(crate) flags: u64,
     /// Clock ticks from boot to its start.
@@ -40,9 +42,10 @@ impl TaskStat {
         let mut fields = fields(stat)?;
         let state = *fields.next()?.first()?;
         let parent = number(fields.next()?)?;
-        let flags = number(fields.nth(9 - 5)?)?;
+        let group = number(fields.next()?)?;
+        let flags = number(fields.nth(9 - 6)?)?;
         let start = number(fields.nth(22 - 10)?)?;
-        Some(Self { pid, state, parent, flags, start })
+        Some(Self { pid, state, parent, group, flags, start })
     }
 
     /// Reads a process or thread of this machine.
@@ -208,7 +211,7 @@ mod tests {
     #[test]
     fn a_stat_line_with_parentheses_and_spaces_in_its_name_is_read() {
         let stat = TaskStat::parse(STAT).unwrap();
-        assert_eq!(stat, TaskStat { pid: 4242, state: b'D', parent: 7, flags: 4_194_560, start: 987_654 });
+        assert_eq!(stat, TaskStat { pid: 4242, state: b'D', parent: 7, group: 4242, flags: 4_194_560, start: 987_654 });
         assert!(!stat.is_kernel_thread() && !stat.is_over() && !stat.is_stopped());
         assert_eq!(name_and_state(STAT), Some(("a) b (c)".to_owned(), 'D')));
     }

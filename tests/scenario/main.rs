@@ -12,6 +12,7 @@ use serde_json::Value;
 use stunfs::Volume;
 use stunfs::internal::seed::{DrawKey, Stream};
 use stunfs::internal::time::{pause, wait_until};
+use stunfs::option::Latency;
 
 /// A loop of small files beside a stun.
 const LOOP: &str = "\
@@ -259,6 +260,50 @@ fn a_pile_up_is_seen_told_and_drawn() {
     let page = std::fs::read_to_string(folder.join("report.html")).unwrap();
     assert!(page.contains("wait for FUSE reply"), "the page has it, too");
     place.assert_clean("queue");
+}
+
+/// Two writers on another mount, whose server does not answer.
+const STUCK: &str = "\
+apiVersion: stunfs/v1alpha1
+kind: Scenario
+metadata: {name: stuck, description: a mount that does not answer}
+spec:
+  duration: 3s
+  patience: 1s
+  storage: {kind: directory}
+  arms: {thin: {}}
+  workload:
+    - {name: files, run: [sh, -c, 'i=0; while :; do i=$((i+1)); echo $i > {}/f$i; sleep 0.05; done']}
+    - {name: elsewhere, run: [sh, -c, 'dd if=/dev/zero of=OTHER/f bs=4k count=1 & dd if=/dev/zero of=OTHER/f bs=4k count=1; wait']}
+  timeline: [{at: 1s, stun: {for: 500ms}}]
+";
+
+/// Only the leaders of process groups were looked at: what they had started stayed unseen.
+#[test]
+fn regression_a_task_that_does_not_come_back_is_named_with_its_stack() {
+    if !can_mount() || !rustix::process::geteuid().is_root() {
+        eprintln!("left out: kernel stacks need root");
+        return;
+    }
+    let (place, other) = (Place::new(), Place::new());
+    let (backing, mountpoint) = (other.path().join("b"), other.path().join("m"));
+    [&backing, &mountpoint].into_iter().for_each(|dir| std::fs::create_dir(dir).unwrap());
+    // Ends whatever happens: held operations are let go when it is dropped, and after two minutes by themselves.
+    let volume = Volume::builder().backing(&backing).mountpoint(&mountpoint);
+    let volume = volume.configure(|options| options.model.max_hold = Duration::from_secs(120));
+    let volume = volume.first_write(Latency::Constant(Duration::from_secs(600))).mount().unwrap();
+    let output = place.run_text(&STUCK.replace("OTHER", mountpoint.to_str().unwrap()), &[]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("stay in state D after everything was released: dd"), "{}", said(&output));
+    let stuck = place.result("stuck")["arms"][0]["stuck"].clone();
+    println!("stuck: {stuck}");
+    let names = |task: &Value| task["comm"] == "dd" && task["waits_for"].is_string() && !task["stack"][0].is_null();
+    assert!(stuck.as_array().unwrap().iter().all(names) && stuck[0].is_object(), "{stuck}");
+    let page = std::fs::read_to_string(place.path().join("out/stuck/report.html")).unwrap();
+    assert!(page.contains("<h1>Failed: ") && page.contains(stuck[0]["waits_for"].as_str().unwrap()));
+    volume.release();
+    drop(volume);
+    place.assert_clean("stuck");
 }
 
 #[test]

@@ -17,6 +17,7 @@ use crate::scenario::runner::command::{ChildGroup, ChildMessage, finish, program
 use crate::scenario::runner::message::ArmMessage;
 use crate::scenario::spec::{Work, Workload};
 use crate::scenario::writer_figures::{self, LiveWriter, WriterLine};
+use crate::sys::process::{TaskStat, processes};
 use crate::telemetry::harness::HarnessEventBody;
 use crate::time::SimTime;
 
@@ -52,6 +53,8 @@ impl ArmProcess {
 pub(super) struct Workers {
     all: Vec<ArmProcess>,
     steps: Vec<(usize, ChildGroup)>,
+    /// The process groups of all that were started; a group may outlive its leader.
+    groups: Vec<u32>,
 }
 
 impl Workers {
@@ -67,7 +70,7 @@ impl Workers {
             report: None,
             kept: None,
         };
-        Self { all: workload.iter().map(worker).collect(), steps: Vec::new() }
+        Self { all: workload.iter().map(worker).collect(), steps: Vec::new(), groups: Vec::new() }
     }
 
     /// Whether every one has run and ended.
@@ -102,10 +105,11 @@ impl Workers {
         self.steps.iter().for_each(|(_, group)| group.signal(signal));
     }
 
-    /// The processes that run still.
+    /// The processes that run still, children of those that have ended among them.
     pub(super) fn pids(&self) -> Vec<u32> {
-        let running = self.all.iter().filter(|worker| worker.is_running());
-        running.filter_map(|worker| Some(worker.group?.pid())).collect()
+        let ours = |process: &TaskStat| u32::try_from(process.group).is_ok_and(|group| self.groups.contains(&group));
+        let pids = processes().into_iter().filter(ours).map(|process| process.pid);
+        pids.filter_map(|pid| u32::try_from(pid).ok()).collect()
     }
 }
 
@@ -133,6 +137,7 @@ impl ArmRun<'_, '_> {
         match started {
             Ok(group) => {
                 worker.group = Some(group);
+                self.workers.groups.push(group.pid());
                 self.freeze_with_stuns(&work, group);
                 self.tell(HarnessEventBody::WriterStarted { name: work.name, pid: group.pid() });
             }
@@ -183,6 +188,7 @@ impl ArmRun<'_, '_> {
         let group =
             start(with_path(words, path), false, tell).map_err(|error| format!("cannot be started: {error}"))?;
         self.workers.steps.push((index, group));
+        self.workers.groups.push(group.pid());
         Ok(())
     }
 
