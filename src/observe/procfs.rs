@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::stack::frame_name;
 use super::waits::{waits_for, waits_in};
-use crate::sys::process::{PROC, name_and_state, numbered_entries, wait_channel_in};
+use crate::sys::process::{PROC, name_and_state, numbered_entries, state_and_threads, state_in, wait_channel_in};
 
 /// Where a task waits for the answer of a FUSE server.
 const FUSE_WAIT: &str = "request_wait_answer";
@@ -61,21 +61,16 @@ pub fn blocked(who: &Who) -> Vec<WaitingTask> {
 /// The tasks of `who` that are in state D, or that wait for a FUSE server in state S as the first writer on a connection
 /// does. A task in state S costs a read of its `wchan`, one in another state only of its `stat`.
 pub fn waiting(who: &Who, fuse: bool) -> Vec<WaitingTask> {
-    let mut found = tasks_in(Path::new(PROC), who, |state| state == 'D');
-    if fuse {
-        found.extend(fuse_waiters_in(Path::new(PROC), who));
-    }
-    found
+    waiting_in(Path::new(PROC), who, fuse)
 }
 
-fn fuse_waiters_in(proc: &Path, who: &Who) -> Vec<WaitingTask> {
-    threads(proc, who).filter_map(|(pid, tid, path)| look_if_fuse_waiter(pid, tid, &path, who)).collect()
-}
-
-fn look_if_fuse_waiter(pid: u32, tid: u32, path: &Path, who: &Who) -> Option<WaitingTask> {
-    let (_, state) = name_and_state(&beginning_of_stat(path)?)?;
-    let waits = state == 'S' && wait_channel_in(path).is_some_and(|wchan| wchan == FUSE_WAIT);
-    if waits { look(pid, tid, path, who, |state| state == 'S') } else { None }
+fn waiting_in(proc: &Path, who: &Who, fuse: bool) -> Vec<WaitingTask> {
+    let waits = |thread: Thread| match thread.state()? {
+        'D' => look(&thread, who, |state| state == 'D'),
+        'S' if fuse && wait_channel_in(&thread.path)? == FUSE_WAIT => look(&thread, who, |state| state == 'S'),
+        _ => None,
+    };
+    threads(proc, who).filter_map(waits).collect()
 }
 
 /// The tasks of `who`, whatever their state.
@@ -84,24 +79,49 @@ pub fn tasks(who: &Who) -> Vec<WaitingTask> {
 }
 
 fn tasks_in(proc: &Path, who: &Who, wanted: impl Fn(char) -> bool) -> Vec<WaitingTask> {
-    threads(proc, who).filter_map(|(pid, tid, path)| look(pid, tid, &path, who, &wanted)).collect()
+    threads(proc, who).filter_map(|thread| look(&thread, who, &wanted)).collect()
+}
+
+/// A thread, and what its `stat` begins with.
+struct Thread {
+    pid: u32,
+    tid: u32,
+    path: PathBuf,
+    stat: Vec<u8>,
+}
+
+impl Thread {
+    fn state(&self) -> Option<char> {
+        state_in(&self.stat)
+    }
 }
 
 /// All threads; only those of the processes meant where no names are given.
-fn threads(proc: &Path, who: &Who) -> impl Iterator<Item = (u32, u32, PathBuf)> {
+fn threads(proc: &Path, who: &Who) -> impl Iterator<Item = Thread> {
     let processes: Vec<_> = if who.comms.is_empty() && !who.pids.is_empty() {
         who.pids.iter().map(|pid| (*pid, proc.join(pid.to_string()))).collect()
     } else {
         numbered_entries(proc)
     };
-    processes.into_iter().flat_map(|(pid, path)| {
-        numbered_entries(&path.join("task")).into_iter().map(move |(tid, path)| (pid, tid, path))
-    })
+    processes.into_iter().flat_map(|(pid, path)| threads_of(pid, path))
 }
 
-fn look(pid: u32, tid: u32, path: &Path, who: &Who, wanted: impl Fn(char) -> bool) -> Option<WaitingTask> {
-    let stat = beginning_of_stat(path)?;
-    let (comm, state) = name_and_state(&stat)?;
+/// Most processes have one thread: their own `stat` says so, and is that thread's.
+fn threads_of(pid: u32, path: PathBuf) -> Vec<Thread> {
+    match beginning_of_stat(&path) {
+        Some(stat) if state_and_threads(&stat).is_some_and(|(_, threads)| threads == 1) => {
+            vec![Thread { pid, tid: pid, path, stat }]
+        }
+        _ => {
+            let tasks = numbered_entries(&path.join("task")).into_iter();
+            tasks.filter_map(|(tid, path)| Some(Thread { pid, tid, stat: beginning_of_stat(&path)?, path })).collect()
+        }
+    }
+}
+
+fn look(thread: &Thread, who: &Who, wanted: impl Fn(char) -> bool) -> Option<WaitingTask> {
+    let Thread { pid, tid, ref path, ref stat } = *thread;
+    let (comm, state) = name_and_state(stat)?;
     let everybody = who.pids.is_empty() && who.comms.is_empty();
     let meant = everybody || who.pids.contains(&pid) || who.comms.contains(&comm);
     if !meant || !wanted(state) {
@@ -135,6 +155,23 @@ mod tests {
         fs::write(dir.join("stat"), format!("{tid} ({comm}) {state} 1 2 3")).unwrap();
         fs::write(dir.join("stack"), stack).unwrap();
         fs::write(dir.join("wchan"), "folio_wait_bit_common").unwrap();
+    }
+
+    #[test]
+    fn a_process_with_one_thread_is_read_from_its_own_stat() {
+        let dir = tempfile::tempdir().unwrap();
+        let proc = dir.path();
+        let rest = "1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0";
+        for (pid, threads) in [(10, 1), (20, 2)] {
+            fs::create_dir_all(proc.join(pid.to_string())).unwrap();
+            fs::write(proc.join(format!("{pid}/stat")), format!("{pid} (one) D {rest} {threads} 0 9")).unwrap();
+        }
+        fake(proc, 20, 20, "two", 'S', "");
+        fake(proc, 20, 21, "two", 'D', "");
+        let found = waiting_in(proc, &Who::default(), false);
+        let mut tids: Vec<u32> = found.iter().map(|task| task.tid).collect();
+        tids.sort_unstable();
+        assert_eq!(tids, [10, 21]);
     }
 
     #[test]

@@ -103,6 +103,18 @@ pub(crate) fn name_and_state(stat: &[u8]) -> Option<(String, char)> {
     Some((String::from_utf8_lossy(name).into_owned(), char::from(state)))
 }
 
+/// The state's letter in the text of a `stat` file. Allocates nothing.
+pub(crate) fn state_in(stat: &[u8]) -> Option<char> {
+    Some(char::from(*fields(stat)?.next()?.first()?))
+}
+
+/// The state's letter in the text of a `stat` file, and how many threads the process has. Allocates nothing.
+pub(crate) fn state_and_threads(stat: &[u8]) -> Option<(char, u32)> {
+    let mut fields = fields(stat)?;
+    let state = *fields.next()?.first()?;
+    Some((char::from(state), number(fields.nth(20 - 4)?)?))
+}
+
 /// A `status` file: lines of the form `Key:\tvalue`.
 #[derive(Debug)]
 pub struct TaskStatus(String);
@@ -214,6 +226,8 @@ mod tests {
         assert_eq!(stat, TaskStat { pid: 4242, state: b'D', parent: 7, group: 4242, flags: 4_194_560, start: 987_654 });
         assert!(!stat.is_kernel_thread() && !stat.is_over() && !stat.is_stopped());
         assert_eq!(name_and_state(STAT), Some(("a) b (c)".to_owned(), 'D')));
+        assert_eq!(state_and_threads(STAT), Some(('D', 1)));
+        assert_eq!(state_and_threads(b"1 (a) S 0 1 2"), None);
     }
 
     #[test]
