@@ -84,6 +84,10 @@ conformance: build ## fsx and stress-ng in every cache mode, with and without in
 xfstests: build ## xfstests' generic tests on a volume, SUITE=/path/to/a/built/checkout (as root; about an hour)
 	@tests/xfstests.sh $(SUITE)
 
+.PHONY: fluentd-test
+fluentd-test: build ## A real fluentd on XFS on a thin and on a thick disk, FLUENTD=/path/to/fluentd (as root; about 6 minutes)
+	@MAKE_TARGET=fluentd-test tests/fluentd.sh
+
 .PHONY: systemd-test
 systemd-test: build ## The units of docs/fstab.md under a systemd of their own (as root; a few seconds)
 	@scripts/need.sh systemd

@@ -59,6 +59,7 @@ pub mod internal {
     pub mod control;
     pub mod disk;
     pub mod engine;
+    pub mod explain;
     pub mod freeze;
     pub mod fs;
     pub mod fuse;
@@ -85,8 +86,8 @@ pub mod internal {
     reason = "a room that only the program uses is reached the same way once another room does"
 )]
 use internal::{
-    backing, control, disk, engine, freeze, fs, fuse, model, observe, op, options, profiles, report, scenario, seed,
-    settings, sys, telemetry, time, units, volume, workload,
+    backing, control, disk, engine, explain, freeze, fs, fuse, model, observe, op, options, profiles, report, scenario,
+    seed, settings, sys, telemetry, time, units, volume, workload,
 };
 
 pub use control::Command;

@@ -76,6 +76,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("observe", &["units", "time", "sys", "telemetry::event"]),
     ("report", &["units", "scenario::MetricValue", "scenario::result", "workload"]),
+    ("explain", &["units", "observe::kmsg", "telemetry::event"]),
 ];
 
 /// Words that only these rooms (or files) may mention.
@@ -94,7 +95,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that are pure, and what gives away that they are not.
-const PURE: &[&str] = &["model", "report"];
+const PURE: &[&str] = &["model", "report", "explain"];
 /// Rooms that are pure but for what lies below this path.
 const PURE_BUT: &[(&str, &str)] = &[("scenario", "src/scenario/runner")];
 const IMPURE: &[&str] =

@@ -195,6 +195,7 @@ documents! {
     the_commands_of_control_run: "docs/control.md", VOLUME, ["curl", "jq"];
     the_commands_of_disk_run: "docs/disk.md", "mkdir srv/thin", ["mkfs.xfs", "losetup"];
     the_commands_of_events_run: "docs/events.md", VOLUME, ["jq"];
+    the_commands_of_explain_run: "docs/explain.md", "", [];
     the_commands_of_freezing_run: "docs/freezing.md", FLUENTD, ["pgrep"];
     the_commands_of_fstab_run: "docs/fstab.md", "", ["mount.fuse3"];
     the_commands_of_kernel_log_run: "docs/kernel-log.md", "", ["jq"];

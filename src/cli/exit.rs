@@ -7,6 +7,7 @@ use std::io;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind as ClapKind};
 use stunfs::internal::control::{ClientError, FindError};
+use stunfs::internal::scenario::result::Verdict;
 use stunfs::internal::settings::{SettingsError, nearest};
 use stunfs::internal::volume::{ErrorKind, VolumeError};
 use stunfs::internal::workload::WorkloadError;
@@ -17,6 +18,8 @@ use super::output;
 pub(crate) const FINE: u8 = 0;
 /// An expectation failed.
 pub(crate) const FAILED: u8 = 1;
+/// Nothing can be concluded.
+pub(crate) const INCONCLUSIVE: u8 = Verdict::Inconclusive.exit_code();
 /// Something that is needed is missing.
 pub(crate) const UNAVAILABLE: u8 = ErrorKind::Unavailable.exit_code();
 /// A bug.

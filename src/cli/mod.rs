@@ -8,6 +8,7 @@ mod daemon;
 mod disk;
 mod doctor;
 mod exit;
+mod explain;
 mod generate;
 mod helper;
 mod mount;
@@ -77,6 +78,8 @@ enum CliCommand {
     Test(test::TestArgs),
     /// The page of a result folder, or of two compared
     Report(report::ReportArgs),
+    /// A kernel log in words, and as a scenario that replays it
+    Explain(explain::ExplainArgs),
     /// The scenarios that are built in; is a file right; its schema
     Scenario(scenario::ScenarioArgs),
     /// Talk to a running volume
@@ -132,6 +135,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         CliCommand::Observe(args) => observe::run(&args),
         CliCommand::Test(args) => test::run(&args),
         CliCommand::Report(args) => report::run(&args),
+        CliCommand::Explain(args) => explain::run(&args),
         CliCommand::Scenario(args) => scenario::run(&args),
         CliCommand::Ctl(args) => ctl::run(&args),
         CliCommand::Profiles(args) => profiles::run(&args),

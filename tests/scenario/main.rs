@@ -306,6 +306,27 @@ fn regression_a_task_that_does_not_come_back_is_named_with_its_stack() {
     place.assert_clean("stuck");
 }
 
+/// What `stunfs explain` makes of a log runs as it is.
+#[test]
+fn a_scenario_made_from_a_kernel_log_passes() {
+    if !can_mount() {
+        return;
+    }
+    let place = Place::new();
+    let (log, made) = (place.path().join("kernel.log"), place.path().join("made.yaml"));
+    let lines = "\
+        [ 1000.1] INFO: task fluentd:134 blocked for more than 120 seconds.\n\
+        [ 1300.1] watchdog: BUG: soft lockup - CPU#0 stuck for 223s! [swapper/0:0]\n";
+    std::fs::write(&log, lines).unwrap();
+    let mut explain = Command::new(env!("CARGO_BIN_EXE_stunfs"));
+    let output = explain.arg("explain").arg(&log).arg("--scenario").arg(&made).output().unwrap();
+    assert!(output.status.success() && said(&output).contains("The whole machine stood still"), "{}", said(&output));
+    assert!(std::fs::read_to_string(&made).unwrap().contains("stun: {for: 240s}"));
+    let output = place.run(&[made.to_str().unwrap(), "--short"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    place.assert_clean("replay");
+}
+
 #[test]
 fn runs_are_repeated_with_the_next_seed() {
     if !can_mount() {
