@@ -85,9 +85,6 @@ fn an_event_file_that_is_torn_or_malformed_is_refused_with_the_line() {
     assert!(refusal(at, &["torn"]).contains("torn/events.jsonl:2: column 40: it is cut off"));
     folder(&at.join("bad"), &format!("{EVENTS}{EVENTS}{{\"event\": 7}}\n"));
     assert!(refusal(at, &["bad"]).contains("bad/events.jsonl:3: column 11: invalid type: integer `7`"));
-    folder(&at.join("seen"), EVENTS);
-    fs::write(at.join("seen/observed.ndjson"), "x\n").unwrap();
-    assert!(refusal(at, &["seen"]).contains("seen/observed.ndjson:1: "));
 }
 
 /// A folder of somebody else's may name any file as a writer's report.

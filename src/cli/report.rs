@@ -85,9 +85,6 @@ fn read(folder: &Path) -> anyhow::Result<Run> {
         run.report(arm, &writer, &file, &text).map_err(|error| wrong(&error))?;
     }
     events(folder, ReportFile::EVENTS, &mut run)?;
-    if folder.join(ReportFile::OBSERVED).exists() {
-        events(folder, ReportFile::OBSERVED, &mut run)?;
-    }
     Ok(run.finish())
 }
 

@@ -92,7 +92,8 @@ fn source(path: &Path) -> anyhow::Result<(String, String)> {
         return Err(UsageError(format!("no scenario is called '{name}'; {hint}")).into());
     }
     if !path.is_file() {
-        return Err(UsageError(format!("{name}: there is no such file")).into());
+        let what = if path.exists() { "this is no file" } else { "there is no such file" };
+        return Err(UsageError(format!("{name}: {what}")).into());
     }
     let text = std::fs::read(path).with_context(|| format!("cannot read {name}"))?;
     let text = String::from_utf8(text).map_err(|_| UsageError(format!("{name}: is not UTF-8 text")))?;

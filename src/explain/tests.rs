@@ -64,7 +64,7 @@ fn the_incident_is_told_with_who_where_and_how_long() {
         "2 tasks waited for: XFS buffer lock (fluentd among them)",
         "for 3 m 59 s (the kernel says 223 and means units of 1.074 s), CPU 0, 1, swapper/0 on it at 1300.000001 s",
         "fluentd (134) for more than 120 s on: XFS buffer lock (xfs_buf_lock) at 1000.000001 s of its uptime",
-        "10.0.2.2 did not answer, 1 times; then it answered again",
+        "10.0.2.2 did not answer (1 time); then it answered again",
         "21 lines read, 6 reports in them",
     ] {
         assert!(text.contains(part), "{part} is not in\n{text}");

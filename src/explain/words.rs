@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use super::cause::CauseKind;
 use super::{BlockedTask, Explanation, ServerOutage, Standstill, StorageReport};
-use crate::units::text::micros;
+use crate::units::text::{count, micros};
 
 /// So many rows of each kind are printed.
 const ROWS: usize = 12;
@@ -43,7 +43,7 @@ pub fn text(found: &Explanation) -> String {
     if found.left_out > 0 {
         let _ = writeln!(out, "{} more reports are not listed", found.left_out);
     }
-    let _ = writeln!(out, "{} lines read, {} reports in them", found.lines, found.findings);
+    let _ = writeln!(out, "{} read, {} in them", count(found.lines, "line"), count(found.findings, "report"));
     out
 }
 
@@ -97,5 +97,5 @@ fn server(it: &ServerOutage) -> String {
         (false, true) => "then it answered again",
         (false, false) => "no answer until the log's end",
     };
-    format!("{} did not answer, {} times; {end}\n", it.server, it.outages)
+    format!("{} did not answer ({}); {end}\n", it.server, count(it.outages, "time"))
 }

@@ -37,8 +37,6 @@ impl ReportFile {
     pub const SCENARIO: &'static str = "scenario.yaml";
     /// What happened, a line an event.
     pub const EVENTS: &'static str = "events.jsonl";
-    /// What an observer saw, a line an event; may be missing.
-    pub const OBSERVED: &'static str = "observed.ndjson";
     /// The page.
     pub const PAGE: &'static str = "report.html";
 }
