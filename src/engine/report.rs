@@ -83,7 +83,7 @@ pub trait EngineObserver: Send + Sync + 'static {
     fn pool_use_may_reach(&self, _bound: Bytes) {}
 }
 
-/// Nobody hears of anything.
+/// Discards every report.
 #[derive(Debug)]
 pub(super) struct Unheard;
 

@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use super::Explanation;
+use super::{Explanation, Standstill};
 use crate::telemetry::event::StorageFault;
 
 /// What may have happened.
@@ -83,7 +83,7 @@ fn device_failure(found: &Explanation) -> Vec<String> {
 fn machine_stun(found: &Explanation) -> Vec<String> {
     let idle =
         found.standstills.iter().filter(|standstill| standstill.is_of_an_idle_processor() || standstill.said >= LONG);
-    let reason = |standstill: &super::Standstill| {
+    let reason = |standstill: &Standstill| {
         let why = if standstill.is_of_an_idle_processor() {
             "the processor was idle, so no program kept it"
         } else {
@@ -97,7 +97,7 @@ fn machine_stun(found: &Explanation) -> Vec<String> {
 fn busy_processor(found: &Explanation) -> Vec<String> {
     let busy =
         found.standstills.iter().filter(|standstill| !standstill.is_of_an_idle_processor() && standstill.said < LONG);
-    let reason = |standstill: &super::Standstill| {
+    let reason = |standstill: &Standstill| {
         let seconds = standstill.length_us / 1_000_000;
         format!("{} ran on CPU {} for {seconds} s without a pause", standstill.task, standstill.cpus[0])
     };

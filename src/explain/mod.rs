@@ -15,7 +15,7 @@ pub use words::text;
 
 use serde::Serialize;
 
-use crate::observe::kmsg::{Finding, Notice, Parser, SoftLockup, What};
+use crate::observe::kmsg::{Finding, Parser, SoftLockup, What};
 use crate::telemetry::event::{NfsState, StorageFault};
 
 /// The version of the JSON form.
@@ -190,7 +190,8 @@ impl Explanation {
                 }
             }
             What::NfsServer(server) => self.take_server(&server.server, server.state),
-            What::Notice(notice) => self.take_notice(&notice, raw),
+            What::Notice(_) if self.notices.len() < MOST => self.notices.push(raw),
+            What::Notice(_) => self.left_out += 1,
         }
     }
 
@@ -244,9 +245,5 @@ impl Explanation {
         known.back = state == NfsState::Ok;
         known.outages += u64::from(state != NfsState::Ok);
         known.gave_up |= state == NfsState::TimedOut;
-    }
-
-    fn take_notice(&mut self, _: &Notice, raw: String) {
-        if self.notices.len() < MOST { self.notices.push(raw) } else { self.left_out += 1 }
     }
 }

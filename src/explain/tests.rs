@@ -58,7 +58,7 @@ fn the_incident_is_told_with_who_where_and_how_long() {
     assert_eq!((found.servers[0].outages, found.servers[0].back), (1, true));
     let text = text(&found);
     for part in [
-        "most likely: The whole machine stood still, paused by its hypervisor most likely.",
+        "most likely: The whole machine stood still, as when its hypervisor pauses it.",
         "the processor was idle, so no program kept it",
         "also: Writes stalled, and others piled up behind them.",
         "2 tasks waited for: XFS buffer lock (fluentd among them)",

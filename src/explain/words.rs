@@ -17,7 +17,7 @@ impl CauseKind {
         match self {
             Self::OutOfSpace => "A pool, a thin disk or a file system ran out of space.",
             Self::DeviceFailure => "A device failed, was lost, or did not answer.",
-            Self::MachineStun => "The whole machine stood still, paused by its hypervisor most likely.",
+            Self::MachineStun => "The whole machine stood still, as when its hypervisor pauses it.",
             Self::StalledWrites => "Writes stalled, and others piled up behind them.",
             Self::FuseServer => "A FUSE server did not answer.",
             Self::NfsServer => "An NFS server did not answer.",
